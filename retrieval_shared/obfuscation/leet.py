@@ -1,0 +1,224 @@
+"""Digits and signs in the place of letters: v1agra, c@sino, Ha$ch, б0ту."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from retrieval_shared.obfuscation.edit import Edit
+
+_SIGNS = "0-9@$€£₹¥"
+_MIXED = re.compile(rf"[^\W\d_][{_SIGNS}!]|[{_SIGNS}][^\W\d_]")
+_CHUNK = re.compile(r"\S+")
+_LINK = re.compile(
+    r"://|[?&]\w+=|\bwww\.|[\w.+-]@[\w-]+\.\w|[\w-]\.(?:com|net|org|info|io|co|me|ru|de|uk|id|ai|app|dev|gov|edu|tv|xyz|ly|gl)\b",
+    re.IGNORECASE,
+)
+_HEX = re.compile(r"(?=[a-f]*\d)[0-9a-f]{6,}|0[xb][0-9a-f]+", re.IGNORECASE)
+_POSTCODE = re.compile(r"[A-Z]{1,2}\d[A-Z\d]?\d[BDFGHJLNPQRSTWXYZ]{2}", re.IGNORECASE)
+# Names and terms with a digit inside, which would pass for words: codecs, viruses, chips, consoles, classifieds.
+_TERM = re.compile(
+    r"(?:mp[34]|ps[345]|html5|css3|web[23]|ipv[46]|md5|sha1|utf8|h\dn\d|co2|buy\d|b1g1|top\d|windows\d|win\d\d?"
+    r"|ios\d|hba1c|w3schools|4chan|ak47|ar15|covid\d|a\$ap|c3po|r2d2).*"
+    r"|[a-z]\d|(?:w3c|s3d|y2k|h1b|t1d|a1c|cs50|p53|n95|k12|c4d|l4d2?|d3js)s?|[mwft]4[mwft]+",
+    re.IGNORECASE,
+)
+# What follows a number that counts or measures: 4th, 5kg, 3bhk, 7days.
+_MEASURE = re.compile(
+    r"\d+(?:st|nd|rd|th|s|x|k|m|g|h|d|w|y|p|v|l|t|b|er|kg|mg|ml|cl|cm|mm|km|hrs?|am|pm|min|mins|secs?|yo|yrs?|in|ft|lbs?"
+    r"|oz|gb|mb|tb|hz|ghz|pcs|pc|ct|pk|jt|rb|tl|kr|ème|[dw]?days?|weeks?|months?|years?|stars?|bhk|some|ever|way|pack"
+    r"|chan|door|seater|in\d|on\d|for\d)",
+    re.IGNORECASE,
+)
+_KNOWN = (_HEX, _POSTCODE, _TERM)
+_NUMBER = re.compile(r"\d{3}|(\d)(?!\1)\d|[^\w\s]{4}")  # the only number that is a sound is a digit written twice
+_GLUED = re.compile(r"(?:1st|2nd|3rd|[04-9]th|\d(?:mins?|hrs?|days?|weeks?|kg|mg|ml|km|am|pm|gbp|usd))\b", re.IGNORECASE)
+_AT_WORDS = frozenset("me us we i he am go im is be it at in on or hi up my so if no an".split())
+_STRONG_TOKENS = 2
+"""A text with so many undoubted leet words is taken to be written in leet: doubtful ones are read so, too."""
+
+
+@dataclass(frozen=True)
+class _Alphabet:
+    """How one script is written in leet."""
+
+    token: re.Pattern[str]
+    vowels: frozenset[str]
+    sounds: Mapping[str, str]
+    """Sign -> letter, for the signs that alone make a word doubtful."""
+    further: Mapping[str, str]
+    """Sign -> letter, for digits that are read as letters only beside one of `sounds`."""
+
+
+_LATIN = _Alphabet(
+    # An exclamation mark is a letter only after consonants that begin a word: v!agra, not wow!this.
+    token=re.compile(
+        rf"(?<![\w@#.&\\])(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{{1,3}}!(?=[a-zA-Z]{{2}}))?"
+        rf"[{_SIGNS}A-Za-z\u00c0-\u024f\u1e00-\u1eff]+"
+    ),
+    vowels=frozenset("aeiouy"),
+    sounds={"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
+    | {"€": "e", "£": "l", "₹": "r", "¥": "y"},
+    further={"8": "b", "9": "g", "6": "g"},
+)
+_CYRILLIC = _Alphabet(
+    token=re.compile(r"(?<![\w@#.&\\])[0-9@\u0400-\u04ff]+"),
+    vowels=frozenset("аеиоуыэюяіє"),
+    sounds={"0": "о", "1": "и", "3": "з", "4": "ч", "6": "б", "@": "а"},
+    further={},
+)
+_RUPEE = re.compile("(?<=[\u0900-\u097f])₹(?=[\u0900-\u097f])")
+
+
+def find_leet(text: str) -> list[Edit]:
+    """Return the edits that write leet words in letters, in order; links, codes, measures and names stay.
+
+    A word is undoubtedly leet if signs stand among its letters and its reading looks like a word. Words with a sign
+    at an edge (n0, 0rder) are read as leet only in a text that has two undoubted ones.
+    """
+    if not _MIXED.search(text):
+        return []
+    strong: list[Edit] = []
+    weak: list[Edit] = []
+    words = 0
+    for chunk in _CHUNK.finditer(text):
+        if not _MIXED.search(chunk.group()) or _LINK.search(chunk.group()):
+            continue
+        for alphabet in (_LATIN, _CYRILLIC):
+            for token in alphabet.token.finditer(text, *chunk.span()):
+                edits, certain = _read(token.group(), token.start(), alphabet)
+                words += certain
+                (strong if certain else weak).extend(edits)
+        strong += [Edit(sign.start(), sign.end(), "र", "leet", True) for sign in _RUPEE.finditer(text, *chunk.span())]
+    return sorted(strong + weak) if words >= _STRONG_TOKENS else sorted(strong)
+
+
+def _read(token: str, offset: int, alphabet: _Alphabet) -> tuple[list[Edit], bool]:
+    """Return the edits that read a token as a leet word, and whether it undoubtedly is one; no edits if it is none."""
+    core = _core(token)
+    shift = offset + token.index(core)
+    letters = [char for char in core if char.isalpha()]
+    signs = [at for at, char in enumerate(core) if not char.isalpha()]
+    if not signs or len(letters) < 1 or not _is_one_case(letters) or any(known.fullmatch(core) for known in _KNOWN):
+        return [], False
+    if any(core[at] not in alphabet.sounds and core[at] not in alphabet.further for at in signs):
+        return [], False
+    word = _spell(core, alphabet)
+    if not _is_pronounceable(word, alphabet.vowels):
+        return [], False
+    certain = _is_certain(core, letters, alphabet)
+    if not certain and not _is_likely(core, letters, alphabet):
+        return [], False
+    return [Edit(shift + at, shift + at + 1, word[at], "leet", True) for at in signs], certain
+
+
+def _core(token: str) -> str:
+    """Return a token without the number or price before or after its letters."""
+    core = re.sub(r"^(?:\d{2,}|[$€£₹¥]+(?=\d)|@+)", "", token)
+    core = re.sub(r"(?:\d{2,}|[2689]|[$€£₹¥]{3,}|[€£₹¥$]?\d+[€£₹¥$]|[€£₹¥$]\d+|@)$", "", core)
+    return core
+
+
+def _is_one_case(letters: list[str]) -> bool:
+    """Return whether letters are all small, all capital, or small after a capital."""
+    rest = "".join(letters[1:])
+    return rest.islower() or not rest or "".join(letters).isupper()
+
+
+def _inside(core: str) -> list[int]:
+    """Return where signs stand between letters."""
+    places = [at for at, char in enumerate(core) if char.isalpha()]
+    return [at for at in range(places[0], places[-1]) if not core[at].isalpha()]
+
+
+def _is_certain(core: str, letters: list[str], alphabet: _Alphabet) -> bool:
+    """Return whether a token cannot well be anything but a leet word."""
+    inside = [at for at in _inside(core) if core[at] in alphabet.sounds]
+    if not inside:
+        return re.fullmatch(r"0[^\W\d_aeiouх]\w{3,}", core) is not None and core[1:].islower()
+    if _NUMBER.search(core) or sum(char in alphabet.further for char in core) > len(inside):
+        return False
+    if "@" in core and not _is_at_inside(core, alphabet):
+        return False
+    if "".join(letters).isupper():
+        return len(letters) >= 4 or (len(inside) >= 2 and len(letters) >= 2) or not core.isalnum()
+    if len(letters) == 2:
+        return _is_short_word(core, alphabet) or core[-1] == "$"
+    return len(inside) > 1 or _is_embedded(core, inside[0], alphabet.vowels)
+
+
+def _is_at_inside(core: str, alphabet: _Alphabet) -> bool:
+    """Return whether an at sign is a letter (c@sino), not a preposition (me@home) or a handle (d@user)."""
+    before, _, after = core.lower().partition("@")
+    if before in _AT_WORDS or after[:1] in alphabet.vowels:
+        return False
+    return len(before) <= 2 or any(char in alphabet.sounds for char in before)
+
+
+def _is_short_word(core: str, alphabet: _Alphabet) -> bool:
+    """Return whether a sign between two letters makes a word of three: consonant, vowel, consonant."""
+    if len(core) != 3 or core[0] in "xyzXYZ":
+        return False
+    first, middle, last = (alphabet.sounds.get(char, char).lower() in alphabet.vowels for char in core)
+    return (first, middle, last) == (False, True, False)
+
+
+def _is_embedded(core: str, at: int, vowels: frozenset[str]) -> bool:
+    """Return whether a single sign among three letters or more is one of them, not a number between two words."""
+    before, after = core[:at].lower(), core[at + 1 :].lower()
+    has_words = all(len(part) >= 3 and not vowels.isdisjoint(part) for part in (before, after))
+    if len(before) >= 3 and _GLUED.match(core, at):  # the4th, skips1min
+        return False
+    if core[at] in "14" and has_words:  # just4fun, kids4life
+        return core[at] == "1" and before[-1] not in vowels
+    if core[at] in "57":  # a consonant, which wants a vowel beside it
+        return before[-1] in vowels or after[0] in vowels
+    return True
+
+
+def _is_likely(core: str, letters: list[str], alphabet: _Alphabet) -> bool:
+    """Return whether a token reads as a leet word in a text full of them."""
+    if any(char in alphabet.further for char in core) or _MEASURE.fullmatch(core) or len(core) < 2:
+        return False
+    inside = _inside(core)
+    if inside:
+        return len(core) == 3 and _is_short_word(core, alphabet)
+    if core[0].isalpha():
+        return core[-1] in "034$€" and not core[-2:].isdigit()
+    return len(letters) >= 2 and core[1].isalpha()
+
+
+def _is_pronounceable(word: str, vowels: frozenset[str]) -> bool:
+    """Return whether a word has a vowel, no five consonants in a row and no letter three times in a row."""
+    plain = "".join(unicodedata.normalize("NFD", char)[0] for char in word.lower())
+    sounds = "".join("v" if char in vowels else "c" for char in plain)
+    return "v" in sounds and "ccccc" not in sounds and "vvvvv" not in sounds and not re.search(r"(.)\1\1", plain)
+
+
+def _spell(core: str, alphabet: _Alphabet) -> str:
+    """Return a token with every sign read as a letter, capital among capitals."""
+    upper = sum(char.isupper() for char in core) > 1
+    word = []
+    for at, char in enumerate(core):
+        letter = alphabet.sounds.get(char) or alphabet.further.get(char) or char
+        if char == "1" and alphabet is _LATIN:
+            letter = _one(core[:at].lower(), core[at + 1 :].lower())
+        word.append(letter.upper() if upper else letter)
+    return "".join(letter if char.isalpha() else spelt for char, letter, spelt in zip(core, core, word, strict=True))
+
+
+def _one(before: str, after: str) -> str:
+    """Return what a 1 stands for between what is written before and after it: i, or l where i reads badly."""
+    vowels = "aeiou034@y"
+    if not before:
+        return "l" if after[:1] in vowels else "i"
+    if before[-1] not in vowels:
+        opens = len(before) == 1 and before in "bcfgkps" and after[:1] in vowels
+        return "l" if opens and after else "i"
+    if not after or after[0] in vowels:
+        return "l"
+    if len(before) == 1:
+        return "l"
+    return "i" if after[0] in "nl" or (before[-1] in "a4@" and after[0] in "rd") else "l"

@@ -1,0 +1,217 @@
+"""The encoder in torch, for training and export: a BERT-family stack whose every linear layer carries LoRA slots.
+
+The only serving-side file that imports torch; the served package leaves it out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+LINEARS = ("query", "key", "value", "out", "up", "down")
+"""The six adapted linear layers of a block, in the order the data flows."""
+
+HUGGING_FACE_LINEARS = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "out": "attention.output.dense",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+}
+"""Our name of a linear layer -> its path inside `encoder.layer.<i>` of a Hugging Face `BertModel`."""
+
+HUGGING_FACE_NORMS = {"attention_norm": "attention.output.LayerNorm", "output_norm": "output.LayerNorm"}
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """The sizes of a BERT-family encoder."""
+
+    layers: int
+    """Number of blocks L."""
+    dim: int
+    """Width d of a token state."""
+    attention_heads: int
+    """Attention heads per block; divides `dim`."""
+    inner: int
+    """Width of the feed-forward layer."""
+    vocabulary: int
+    """Number of token ids."""
+    positions: int
+    """Longest token sequence."""
+    norm_eps: float = 1e-12
+    """Epsilon of the layer norms."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` when the attention heads do not divide the width."""
+        if self.dim % self.attention_heads:
+            raise ValueError(f"attention_heads={self.attention_heads} must divide dim={self.dim}")
+
+
+class SlotLinear(nn.Module):
+    """`x W + b + (x A[slot]) B[slot]`: one linear layer under a different LoRA for every row of a batch.
+
+    The gathered form of Punica (Chen et al. 2023, arXiv 2310.18547, section 4): A is `[K, in, r]`, B is `[K, r, out]` with
+    the LoRA scale already in it, and slot 0 holds zeros, which is the plain base layer.
+    """
+
+    def __init__(self, n_in: int, n_out: int, *, slots: int, rank: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_in, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.lora_a = nn.Parameter(torch.zeros(slots, n_in, rank))
+        self.lora_b = nn.Parameter(torch.zeros(slots, rank, n_out))
+
+    def forward(self, x: Tensor, slot: Tensor) -> Tensor:
+        """Return `[b, t, out]` for `x` `[b, t, in]` and `slot` int64 `[b]` in `[0, K)`."""
+        # index_select, not indexing: it exports as one Gather over a named initialiser.
+        delta = (x @ self.lora_a.index_select(0, slot)) @ self.lora_b.index_select(0, slot)  # [b, t, out]
+        return x @ self.weight + self.bias + delta
+
+
+class Block(nn.Module):
+    """One post-norm transformer block (BERT, Devlin et al. 2019)."""
+
+    def __init__(self, shape: EncoderShape, *, slots: int, rank: int) -> None:
+        super().__init__()
+        self.attention_heads = shape.attention_heads
+        sizes = {"up": (shape.dim, shape.inner), "down": (shape.inner, shape.dim)}
+        self.linears = nn.ModuleDict(
+            {
+                name: SlotLinear(*sizes.get(name, (shape.dim, shape.dim)), slots=slots, rank=rank)
+                for name in LINEARS
+            }
+        )
+        self.attention_norm = nn.LayerNorm(shape.dim, eps=shape.norm_eps)
+        self.output_norm = nn.LayerNorm(shape.dim, eps=shape.norm_eps)
+
+    def _split(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        return x.view(b, t, self.attention_heads, d // self.attention_heads).transpose(1, 2)  # [b, a, t, d/a]
+
+    def forward(self, x: Tensor, padding: Tensor, slot: Tensor) -> Tensor:
+        """Return the next states `[b, t, d]`; `padding` is bool `[b, 1, 1, t]`, true where a token is padding."""
+        b, t, d = x.shape
+        query, key, value = (self._split(self.linears[name](x, slot)) for name in ("query", "key", "value"))
+        scores = query @ key.transpose(2, 3) / math.sqrt(d / self.attention_heads)  # [b, a, t, t]
+        weights = scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(-1)
+        mixed = (weights @ value).transpose(1, 2).reshape(b, t, d)
+        x = self.attention_norm(x + self.linears["out"](mixed, slot))
+        inner = nn.functional.gelu(self.linears["up"](x, slot))
+        return self.output_norm(x + self.linears["down"](inner, slot))
+
+
+class SlotEncoder(nn.Module):
+    """Token states of a BERT-family encoder, each row under its own LoRA slot.
+
+    The word table is held as int8 with one scale per row: a row of the table is `table[i] * table_scale[i]`.
+    """
+
+    def __init__(self, shape: EncoderShape, *, slots: int, rank: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("table", torch.zeros(shape.vocabulary, shape.dim, dtype=torch.int8))
+        self.register_buffer("table_scale", torch.ones(shape.vocabulary, 1))
+        self.position = nn.Parameter(torch.zeros(shape.positions, shape.dim))  # holds the token-type row as well
+        self.norm = nn.LayerNorm(shape.dim, eps=shape.norm_eps)
+        self.blocks = nn.ModuleList(Block(shape, slots=slots, rank=rank) for _ in range(shape.layers))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
+        """Return float32 states `[b, t, d]` for int64 `input_ids`, `attention_mask` `[b, t]` (1 = token) and `slot` `[b]`."""
+        b, t = input_ids.shape
+        flat = input_ids.reshape(-1)
+        words = self.table.index_select(0, flat).to(torch.float32) * self.table_scale.index_select(0, flat)  # [b*t, d]
+        x = self.norm(words.view(b, t, -1) + self.position[:t])
+        padding = (attention_mask == 0)[:, None, None, :]  # [b, 1, 1, t]
+        for block in self.blocks:
+            x = block(x, padding, slot)
+        return x
+
+
+def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return the L2-normalised mean `[b, d]` of the states `[b, t, d]` of real tokens, [CLS] and [SEP] included."""
+    kept = torch.where(attention_mask[..., None] > 0, states, 0.0)  # [b, t, d]
+    mean = kept.sum(1) / attention_mask.sum(1, keepdim=True).clamp(min=1).to(states.dtype)
+    return nn.functional.normalize(mean, dim=-1)
+
+
+def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
+    """Return `(int8, scale)`, one symmetric scale per row of `weight` `[n, d]`: int8 in [-levels, levels], restored by `int8 * scale`."""
+    scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / levels  # [n, 1]
+    return (weight / scale).round().clamp(-levels, levels).to(torch.int8), scale
+
+
+def shape_of(config: object) -> EncoderShape:
+    """Return the shape a Hugging Face `BertConfig` describes."""
+    names = {
+        "layers": "num_hidden_layers",
+        "dim": "hidden_size",
+        "attention_heads": "num_attention_heads",
+        "inner": "intermediate_size",
+        "vocabulary": "vocab_size",
+        "positions": "max_position_embeddings",
+        "norm_eps": "layer_norm_eps",
+    }
+    return EncoderShape(**{ours: getattr(config, theirs) for ours, theirs in names.items()})
+
+
+def from_hugging_face(
+    model: nn.Module, adapters: Sequence[Mapping[str, Tensor]] = (), *, rank: int = 1, scale: float = 1.0
+) -> SlotEncoder:
+    """Return the `SlotEncoder` equal to a Hugging Face `BertModel` with `adapters` in slots 1, 2, ...
+
+    Args:
+        model: a `BertModel` (or the base model inside a `PeftModel`, before its layers were wrapped).
+        adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]`, as `peft_adapter` returns.
+        rank: the rank r of every adapter.
+        scale: PEFT's `lora_alpha / r`, folded into B.
+    """
+    shape = shape_of(model.config)
+    encoder = SlotEncoder(shape, slots=1 + len(adapters), rank=rank)
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        table, table_scale = int8_rows(state["embeddings.word_embeddings.weight"])
+        encoder.table.copy_(table)
+        encoder.table_scale.copy_(table_scale)
+        token_type = state["embeddings.token_type_embeddings.weight"][0]
+        encoder.position.copy_(state["embeddings.position_embeddings.weight"] + token_type)
+        _copy_norm(encoder.norm, state, "embeddings.LayerNorm")
+        for i, block in enumerate(encoder.blocks):
+            for ours, theirs in HUGGING_FACE_NORMS.items():
+                _copy_norm(getattr(block, ours), state, f"encoder.layer.{i}.{theirs}")
+            for ours, theirs in HUGGING_FACE_LINEARS.items():
+                linear = block.linears[ours]
+                linear.weight.copy_(state[f"encoder.layer.{i}.{theirs}.weight"].T)
+                linear.bias.copy_(state[f"encoder.layer.{i}.{theirs}.bias"])
+                for k, adapter in enumerate(adapters, start=1):
+                    linear.lora_a[k] = adapter[f"layer.{i}.{ours}.a"]
+                    linear.lora_b[k] = adapter[f"layer.{i}.{ours}.b"] * scale
+    return encoder.eval()
+
+
+def _copy_norm(norm: nn.LayerNorm, state: Mapping[str, Tensor], name: str) -> None:
+    norm.weight.copy_(state[f"{name}.weight"])
+    norm.bias.copy_(state[f"{name}.bias"])
+
+
+def peft_adapter(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return `layer.<i>.<linear>.{a,b}` -> `[in, r]`, `[r, out]` from the state dict of a PEFT LoRA over a `BertModel`.
+
+    PEFT stores A as `[r, in]` and B as `[out, r]`; missing layers (an adapter over fewer linears) are left out.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        for ours, theirs in HUGGING_FACE_LINEARS.items():
+            for side in ("a", "b"):
+                mark = f".{theirs}.lora_{side.upper()}."
+                prefix, at, _ = name.partition(mark)
+                layer = prefix.rpartition("layer.")[2]
+                # "output.dense" is also the tail of "attention.output.dense": the layer number must follow directly.
+                if at and layer.isdigit():
+                    found[f"layer.{layer}.{ours}.{side}"] = tensor.detach().float().T.contiguous()
+    return found
