@@ -1,0 +1,307 @@
+"""The decision: probabilities in, one action per region out, with reasons; pure, so any of them can be replayed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+from moderation.policy import Constraint, Effect, Policy, Rule
+from moderation.regions import DEFAULT_REGION, check_region
+from moderation.thresholds import HeadThreshold, Thresholds
+
+if TYPE_CHECKING:
+    from retrieval_shared.language import Language
+    from retrieval_shared.text import Obfuscation
+
+_CERTIFICATE = re.compile(r"(?P<head>[a-z][a-z0-9_]*):(?P<region>.+)")
+_CERTIFIED = frozenset({"licence", "certificate"})
+_REVIEWED = frozenset({"review", "verification"})
+SURE_LANGUAGE = 0.7
+"""Confidence from which an identified language is believed."""
+_NOTHING_FIRED = "no head reached its escalate threshold"
+
+
+class Action(StrEnum):
+    """What happens to the ad, mildest first."""
+
+    APPROVE = "approve"
+    LIMIT = "limit"
+    ESCALATE = "escalate"
+    REJECT = "reject"
+
+    @property
+    def strictness(self) -> int:
+        """Return 0 for approve up to 3 for reject."""
+        return list(Action).index(self)
+
+
+def strictest(actions: Iterable[Action]) -> Action:
+    """Return the strictest action: reject > escalate > limit > approve; approve when there is none."""
+    return max(actions, key=lambda action: action.strictness, default=Action.APPROVE)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A stretch of the original text that speaks for a head."""
+
+    field: str
+    start: int
+    """First code point, counted in the field as it was sent."""
+    end: int
+    """One past the last code point."""
+    text: str
+    weight: float
+    """In [0, 1]; comparable within one entry only."""
+    source: Literal["model", "rule", "bank"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the caller vouches for about one ad."""
+
+    min_age: int | None = None
+    """The youngest age the ad is delivered to; None: not restricted."""
+    advertiser_id: str | None = None
+    certificates: frozenset[str] = frozenset()
+    """Licences held, each `head:region`, such as `gambling:DE`."""
+    scheduled_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for an age outside 0-120 or a certificate that is not `head:region`."""
+        age = self.min_age
+        if age is not None and (isinstance(age, bool) or not isinstance(age, int) or not 0 <= age <= 120):
+            raise ValueError(f"min_age: found {age!r}, allowed a whole number from 0 to 120")
+        for certificate in self.certificates:
+            form = _CERTIFICATE.fullmatch(certificate)
+            if form is None:
+                raise ValueError(f"certificates: found {certificate!r}, allowed 'head:region', such as 'gambling:DE'")
+            check_region(form["region"])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One head that fired in one region."""
+
+    policy: str
+    """The head's name."""
+    effect: Effect
+    probability: float
+    severity: int
+    threshold: float
+    """The threshold that was passed: `act` where the rule acted by itself, else `escalate`."""
+    threshold_id: str
+    action: Action
+    constraints: tuple[Constraint, ...]
+    """All constraints of the rule; under `limit` the caller has to keep every one of them."""
+    evidence: tuple[Evidence, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class RegionDecision:
+    """What one region's policy does about one ad."""
+
+    region: str
+    policy_region: str
+    """The most specific region whose rules applied: the region, its country, or `default`."""
+    action: Action
+    entries: tuple[Entry, ...]
+    """Strictest first."""
+    reasons: tuple[str, ...]
+    degraded: bool
+    review_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ItemError:
+    """Why one item could not be judged."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The result for one item: one decision per region, or an error."""
+
+    id: str
+    status: Literal["ok", "error"]
+    error: ItemError | None
+    language: Language | None
+    decisions: tuple[RegionDecision, ...]
+    probabilities: Mapping[str, float]
+    obfuscation: Obfuscation | None
+    versions: Mapping[str, str]
+    truncated: bool = False
+    degraded: bool = False
+    text_sha256: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What a rule that acts by itself comes to, and why."""
+
+    action: Action
+    why: str
+
+
+def decide(
+    probabilities: Mapping[str, float],
+    *,
+    region: str,
+    policy: Policy,
+    thresholds: Thresholds,
+    context: Context,
+) -> RegionDecision:
+    """Return what a region's policy does about an ad with these probabilities.
+
+    Per head with probability p: below `escalate` nothing; from `escalate` a person decides; from `act` the rule acts by
+    itself: PROHIBITED rejects; LIMITED limits, or escalates where it has a `review` or `verification` constraint;
+    ALLOWED approves, on either side of `act`, since no answer of a person could change it. The strictest entry wins.
+    So under LIMITED a surer probability may turn escalate into limit: a person is asked about what is unsure.
+
+    Args:
+        probabilities: per head, calibrated, in [0, 1]. A head of the policy that was not scored fires nothing; whether
+            all were scored is checked once, at load (`Policy.check_heads`).
+        region: ISO 3166-1 alpha-2 or ISO 3166-2 code.
+        policy: the policy to apply.
+        thresholds: the two cuts per head.
+        context: what the caller vouches for.
+
+    Raises:
+        ValueError: an unknown region or head, a head without threshold, a probability that is NaN or outside [0, 1].
+    """
+    policy_region = policy.policy_region(region)
+    judged = (
+        _entry(head, probability, region=region, policy=policy, thresholds=thresholds, context=context)
+        for head, probability in probabilities.items()
+    )
+    entries = [entry for entry in judged if entry is not None]
+    entries.sort(key=lambda entry: (-entry.action.strictness, -entry.severity, -entry.probability, entry.policy))
+    return RegionDecision(
+        region=region,
+        policy_region=policy_region,
+        action=strictest(entry.action for entry in entries),
+        entries=tuple(entries),
+        reasons=tuple(entry.reason for entry in entries) or (_NOTHING_FIRED,),
+        degraded=False,
+    )
+
+
+def decide_failed(*, region: str, policy: Policy, reason: str) -> RegionDecision:
+    """Return the decision about an ad that could not be scored: the strictest `on_error` of the region's rules.
+
+    Raises:
+        ValueError: the region is unknown.
+    """
+    return RegionDecision(
+        region=region,
+        policy_region=policy.policy_region(region),
+        action=strictest(Action(policy.rule(head.name, region)[0].on_error) for head in policy.heads),
+        entries=(),
+        reasons=(f"not scored: {reason}",),
+        degraded=True,
+    )
+
+
+def escalate_unsupported(decision: RegionDecision, *, language: Language, policy: Policy) -> RegionDecision:
+    """Return the decision, escalated where it would approve an ad in a language the model does not read.
+
+    A text that cannot be judged goes to a person and is never silently let through; a policy with
+    `unsupported_language: flag` keeps the action. An identification less sure than `SURE_LANGUAGE` changes nothing: on
+    a few words the identifier is often wrong, and an ad that the model does read is judged.
+    """
+    unread = not language.supported and language.confidence >= SURE_LANGUAGE
+    if not unread or policy.unsupported_language == "flag" or decision.action is not Action.APPROVE:
+        return decision
+    reason = f"language {language.code} is not one the model reads: a person decides"
+    kept = () if decision.reasons == (_NOTHING_FIRED,) else decision.reasons
+    return replace(decision, action=Action.ESCALATE, reasons=(*kept, reason))
+
+
+def with_evidence(decision: RegionDecision, evidence: Mapping[str, Sequence[Evidence]]) -> RegionDecision:
+    """Return the decision with evidence added to its entries, per head.
+
+    Evidence of a head that did not fire is left out, and no action changes: a lexicon match or a look-alike alone never
+    decides anything.
+    """
+    entries = tuple(
+        replace(entry, evidence=entry.evidence + tuple(evidence.get(entry.policy, ()))) for entry in decision.entries
+    )
+    return replace(decision, entries=entries)
+
+
+def _threshold(thresholds: Thresholds, head: str) -> HeadThreshold:
+    """Return the head's thresholds; raise `ValueError` when there are none."""
+    if head not in thresholds.heads:
+        raise ValueError(f"thresholds {thresholds.id}: none for head {head!r}, found {', '.join(thresholds.heads)}")
+    return thresholds.heads[head]
+
+
+def _check_probability(head: str, probability: float) -> None:
+    """Raise `ValueError` unless the probability is a number in [0, 1]."""
+    if not math.isfinite(probability) or not 0 <= probability <= 1:
+        raise ValueError(f"probabilities[{head!r}]: found {probability}, allowed a number in [0, 1]")
+
+
+def _verdict(rule: Rule, *, certain: bool, context: Context, certified: bool) -> _Verdict:
+    """Return the action of one rule on a head that fired; `certain` when the probability reached `act`."""
+    if rule.effect is Effect.ALLOWED:
+        return _Verdict(Action.APPROVE, "nothing to do")
+    if not certain:
+        return _Verdict(Action.ESCALATE, "a person decides")
+    if rule.effect is Effect.PROHIBITED:
+        return _Verdict(Action.REJECT, "rejected")
+    missing = tuple(item for item in rule.constraints if _missing(item, context, certified=certified))
+    listed = f"; not met: {', '.join(map(str, missing))}" if missing else ""
+    for_a_person = tuple(item for item in rule.constraints if item.kind in _REVIEWED)
+    if for_a_person:
+        return _Verdict(Action.ESCALATE, f"a person decides, asked for by {', '.join(map(str, for_a_person))}{listed}")
+    return _Verdict(Action.LIMIT, f"limited{listed}")
+
+
+def _missing(constraint: Constraint, context: Context, *, certified: bool) -> bool:
+    """Return whether a checkable constraint is not met; other kinds are told to the caller, not checked."""
+    if constraint.kind == "age":
+        return context.min_age is None or context.min_age < int(constraint.value or 0)
+    return constraint.kind in _CERTIFIED and not certified
+
+
+def _entry(
+    head: str,
+    probability: float,
+    *,
+    region: str,
+    policy: Policy,
+    thresholds: Thresholds,
+    context: Context,
+) -> Entry | None:
+    """Return the entry of one head, None where it did not fire; raise `ValueError` as `decide` says."""
+    rule, rule_region = policy.rule(head, region)
+    threshold = _threshold(thresholds, head)
+    _check_probability(head, probability)
+    if probability < threshold.escalate:
+        return None
+    # a licence of the country covers its sub-region only where the country's rule applies there
+    certified = not context.certificates.isdisjoint({f"{head}:{region}", f"{head}:{rule_region}"})
+    certain = probability >= threshold.act
+    name, value = ("act", threshold.act) if certain else ("escalate", threshold.escalate)
+    verdict = _verdict(rule, certain=certain, context=context, certified=certified)
+    where = f"{rule.effect} by " + ("default" if rule_region == DEFAULT_REGION else f"the rule of {rule_region}")
+    return Entry(
+        policy=head,
+        effect=rule.effect,
+        probability=float(probability),
+        severity=rule.severity,
+        threshold=value,
+        threshold_id=thresholds.id,
+        action=verdict.action,
+        constraints=rule.constraints,
+        evidence=(),
+        reason=f"{head}: probability {probability:.3f} >= {name} {value:.3f}; {where}: {verdict.why}",
+    )
