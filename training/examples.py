@@ -1,0 +1,158 @@
+"""Training examples: labelled rows of several sources as one matrix of targets in which unknown stays unknown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import load_dataset
+from numpy.typing import NDArray
+
+from retrieval_shared.text import join_fields, normalise
+from training.config import DataConfig
+
+HEADS = (
+    "drugs", "weapons", "counterfeit", "alcohol_tobacco", "gambling", "sexual", "misinformation", "sensational",
+    "scam", "pressure", "political", "hate", "harassment", "violence", "self_harm", "toxic",
+)  # fmt: skip
+"""The heads in their order in every matrix; `toxic` is auxiliary."""
+
+HEAD_OF_LABEL = {"clickbait": "sensational", "spam_scam": "scam", "pressure_claim": "pressure"}
+"""Public label names that mean one of our heads under another name."""
+
+OWN_ADS = "own_ads"
+"""The `source` of our own hand-written ads."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n examples with targets for H heads; all arrays share their first axis."""
+
+    texts: tuple[str, ...]
+    """The text as the model reads it."""
+    targets: NDArray[np.float32]
+    """`[n, H]`, 0 or 1, NaN where nobody said."""
+    source: NDArray[np.str_]
+    """`[n]`, the data set a row comes from."""
+    licence: NDArray[np.str_]
+    """`[n]`, `open`, `sa` or `unverified`."""
+    lang: NDArray[np.str_]
+    """`[n]`, language tags."""
+    kind: NDArray[np.str_]
+    """`[n]`, post, ad, headline, message ... ; for our own ads their kind (positive, hard_negative, ...)."""
+    group: NDArray[np.str_]
+    """`[n]`; rows of one group never stand on both sides of a split."""
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.texts)
+
+    def take(self, rows: NDArray[np.intp]) -> Examples:
+        """Return the examples at `rows`, in that order."""
+        return Examples(
+            texts=tuple(self.texts[i] for i in rows),
+            targets=self.targets[rows],
+            source=self.source[rows],
+            licence=self.licence[rows],
+            lang=self.lang[rows],
+            kind=self.kind[rows],
+            group=self.group[rows],
+        )
+
+
+def fold_of(group: Sequence[str] | NDArray[np.str_], *, folds: int, seed: int) -> NDArray[np.int64]:
+    """Return each group's fold `[n]` in `[0, folds)`: a hash of the group's name, so that it never moves."""
+    return np.array(
+        [int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") % folds for name in group],
+        dtype=np.int64,
+    )
+
+
+def target_row(labels: Mapping[str, int], *, known: float = np.nan) -> NDArray[np.float32]:
+    """Return the targets `[H]` of one row; a head without a label gets `known` (NaN: unknown)."""
+    row = np.full(len(HEADS), known, dtype=np.float32)
+    for name, value in labels.items():
+        head = HEAD_OF_LABEL.get(name, name)
+        if head in HEADS:  # labels without a head (bias, sexism, ...) are not targets
+            row[HEADS.index(head)] = value
+    return row
+
+
+def load_public(path: Path) -> Examples:
+    """Return the rows of a moderation file, of every licence; `allowed_rows` picks from them.
+
+    Args:
+        path: `train.jsonl(.xz)` in the form `training/data/README.md` describes.
+
+    Raises:
+        FileNotFoundError: no such file; the message says what data is wanted.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no training rows at {path}: name the data folder with --data or WARDLINE_DATA; "
+            "training/data/README.md gives its form and the public sources"
+        )
+    rows = load_dataset("json", data_files={"train": str(path)}, split="train")
+    return Examples(
+        texts=tuple(rows["text"]),
+        targets=np.stack([target_row(labels) for labels in rows["labels"]]),
+        source=np.array(rows["source"]),
+        licence=np.array(rows["licence"]),
+        lang=np.array(rows["lang"]),
+        kind=np.array(rows["kind"]),
+        group=np.array(rows["group"]),
+    )
+
+
+def load_ads(path: Path) -> Examples:
+    """Return our own ads; every head of the guideline is known, `toxic` is not.
+
+    A disguised ad comes twice, as it was written and with its disguise undone, because serving reads both.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    read = [(row, reading) for row in rows for reading in _readings(ad_text(row))]
+    targets = np.stack([target_row(dict.fromkeys(row["labels"], 1), known=0.0) for row, _ in read])
+    targets[:, HEADS.index("toxic")] = np.nan
+    return Examples(
+        texts=tuple(text for _, text in read),
+        targets=targets,
+        source=np.full(len(read), OWN_ADS),
+        licence=np.full(len(read), "open"),
+        lang=np.array([row["lang"] for row, _ in read]),
+        kind=np.array([row["kind"] for row, _ in read]),
+        group=np.array([row["id"] for row, _ in read]),
+    )
+
+
+def _readings(text: str) -> list[str]:
+    canonical = normalise(text).canonical
+    return [text] if canonical == text else [text, canonical]
+
+
+def allowed_rows(examples: Examples, config: DataConfig) -> NDArray[np.bool_]:
+    """Return `[n]`, true where the configuration lets a row be learnt from."""
+    licensed = np.isin(examples.licence, config.licences) | np.isin(examples.source, config.also_sources)
+    return licensed & ~np.isin(examples.source, config.without_sources)
+
+
+def ad_text(row: Mapping[str, str | None]) -> str:
+    """Return an ad's text as serving builds it: its fields joined in their order."""
+    fields = {name: row.get(name) for name in ("title", "body", "cta", "landing_text")}
+    return join_fields({name: value for name, value in fields.items() if value}).text
+
+
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """Return all examples of `parts`, one part after the other."""
+    return Examples(
+        texts=tuple(text for part in parts for text in part.texts),
+        targets=np.concatenate([part.targets for part in parts]),
+        source=np.concatenate([part.source for part in parts]),
+        licence=np.concatenate([part.licence for part in parts]),
+        lang=np.concatenate([part.lang for part in parts]),
+        kind=np.concatenate([part.kind for part in parts]),
+        group=np.concatenate([part.group for part in parts]),
+    )

@@ -1,0 +1,123 @@
+"""The optimisation loop: token-budget steps, warm-up and linear decay, checkpoints that a stopped run resumes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import structlog
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from retrieval_shared.batching import pad, token_budget_batches
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast."""
+
+    warmup: float
+    """Share of the steps with a rising learning rate."""
+    checkpoint_steps: int
+    """Steps between two checkpoints."""
+    checkpoint: Path
+    """Where the checkpoint lies; removed when the run has finished."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+
+
+def learning_rate_factor(step: int, *, steps: int, warmup: float) -> float:
+    """Return the factor in [0, 1] of the peak learning rate: a linear rise, then a linear fall to 0."""
+    rise = max(1, round(steps * warmup))
+    return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
+
+
+def padded_batches(
+    token_ids: Sequence[Sequence[int]], *, budget: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    """Yield `(rows [b], ids [b, t], mask [b, t])` in random order; rows of like length share a batch."""
+    batches = token_budget_batches([len(ids) for ids in token_ids], budget=budget)
+    for i in rng.permutation(len(batches)):
+        ids, mask = pad([token_ids[row] for row in batches[i]])
+        yield batches[i], torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def run_steps(
+    modules: Sequence[nn.Module],
+    optimizer: torch.optim.Optimizer,
+    steps: Sequence[Callable[[], Tensor]],
+    config: LoopConfig,
+    *,
+    title: str,
+) -> None:
+    """Take one optimiser step per entry of `steps`, each of which returns the loss of its batch.
+
+    The order of `steps` must be the same in every run of one configuration: a run that finds a checkpoint skips the steps
+    already taken. A loss that is not finite stops the run.
+
+    Raises:
+        FloatingPointError: a loss is NaN or infinite.
+    """
+    done = _resume(modules, optimizer, config.checkpoint)
+    peaks = [group["lr"] for group in optimizer.param_groups] if not done else [g["peak"] for g in optimizer.param_groups]
+    average = 0.0
+    with _progress() as progress:
+        task = progress.add_task(title, total=len(steps), completed=done, loss=float("nan"))
+        for step in range(done, len(steps)):
+            factor = learning_rate_factor(step, steps=len(steps), warmup=config.warmup)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["peak"], group["lr"] = peak, peak * factor
+            loss = steps[step]()
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{title}: the loss of step {step} is {loss.item()}")
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_([p for module in modules for p in module.parameters()], config.clip)
+            optimizer.step()
+            average = loss.item() if step == done else 0.98 * average + 0.02 * loss.item()
+            progress.update(task, advance=1, loss=average)
+            if (step + 1) % config.checkpoint_steps == 0:
+                _save(modules, optimizer, config.checkpoint, step + 1)
+            if (step + 1) % 50 == 0:
+                log.info("training", stage=title, step=step + 1, steps=len(steps), loss=round(average, 5))
+    config.checkpoint.unlink(missing_ok=True)
+
+
+def _trainable(modules: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
+    return [{n: p.detach() for n, p in module.named_parameters() if p.requires_grad} for module in modules]
+
+
+def _save(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path: Path, step: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save({"step": step, "modules": _trainable(modules), "optimizer": optimizer.state_dict()}, part)
+    part.replace(path)
+
+
+def _resume(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path: Path) -> int:
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for module, saved in zip(modules, state["modules"], strict=True):
+        with torch.no_grad():
+            for name, value in saved.items():
+                module.get_parameter(name).copy_(value)
+    optimizer.load_state_dict(state["optimizer"])
+    log.info("resumed", checkpoint=path.name, step=state["step"])
+    return int(state["step"])
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
