@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 UNDETERMINED = "und"
 """The ISO 639 code of a text whose language cannot be told: one without letters."""
 
-CANDIDATES = frozenset(
-    "af am ar az be bg bn bs ca cs cy da de el en es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km kn ko"
-    " ky lo lt lv mk ml mn mr ms my ne nl no pa pl ps pt ro ru si sk sl sq sr sv sw ta te th tl tr uk ur uz vi zh".split()
-)
+CANDIDATES = frozenset({
+    "af", "am", "ar", "az", "be", "bg", "bn", "bs", "ca", "cs", "cy", "da", "de", "el", "en", "es", "et", "eu",
+    "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km",
+    "kn", "ko", "ky", "lo", "lt", "lv", "mk", "ml", "mn", "mr", "ms", "my", "ne", "nl", "no", "pa", "pl", "ps",
+    "pt", "ro", "ru", "si", "sk", "sl", "sq", "sr", "sv", "sw", "ta", "te", "th", "tl", "tr", "uk", "ur", "uz",
+    "vi", "zh",
+})  # fmt: skip
 """The languages told apart: those of states and large regions. The model knows 62 smaller ones more; on a dozen words
 those only take away from their neighbours (Bavarian from German, Pidgin from English)."""
 
 _READ = 2000  # code points; the model reads byte by byte, and more of them change nothing
-_NOISE = re.compile(r"https?://\S+|www\.\S+|[@#]\w+|\b[A-Z]{3,}\b|\d+")
+_NOISE = re.compile(r"https?://\S+|www\.\S+|[@#]\w+|\d+")
 _LETTER = re.compile(r"[^\W\d_]")
 # Scripts that one candidate alone is written in. Checked in this order: Japanese mixes kana with Han.
 _SCRIPTS = tuple(

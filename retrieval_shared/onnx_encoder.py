@@ -142,13 +142,14 @@ class OnnxEncoder:
     def _split(self, text: int, encoding: Encoding) -> list[Chunk]:
         size = self.max_tokens - len(self._prefix) - len(self._suffix)
         before, after = ((0, 0),) * len(self._prefix), ((0, 0),) * len(self._suffix)
+        ids, offsets = encoding.ids, encoding.offsets  # each access copies the whole list
         return [
             Chunk(
                 text=text,
-                ids=(*self._prefix, *encoding.ids[start:end], *self._suffix),
-                spans=(*before, *encoding.offsets[start:end], *after),
+                ids=(*self._prefix, *ids[start:end], *self._suffix),
+                spans=(*before, *offsets[start:end], *after),
             )
-            for start, end in chunk_spans(len(encoding.ids), size=size, overlap=CHUNK_OVERLAP) or ((0, 0),)
+            for start, end in chunk_spans(len(ids), size=size, overlap=CHUNK_OVERLAP) or ((0, 0),)
         ]
 
     def _run(

@@ -189,8 +189,9 @@ def from_hugging_face(
                 linear.weight.copy_(state[f"encoder.layer.{i}.{theirs}.weight"].T)
                 linear.bias.copy_(state[f"encoder.layer.{i}.{theirs}.bias"])
                 for k, adapter in enumerate(adapters, start=1):
-                    linear.lora_a[k] = adapter[f"layer.{i}.{ours}.a"]
-                    linear.lora_b[k] = adapter[f"layer.{i}.{ours}.b"] * scale
+                    if f"layer.{i}.{ours}.a" in adapter:  # an adapter over fewer linears leaves the others at the base
+                        linear.lora_a[k] = adapter[f"layer.{i}.{ours}.a"]
+                        linear.lora_b[k] = adapter[f"layer.{i}.{ours}.b"] * scale
     return encoder.eval()
 
 

@@ -1,4 +1,4 @@
-"""Letters in fancy dress: full-width, mathematical, circled, superscript; and Unicode's compatibility forms at large."""
+"""Letters in fancy dress: full-width, mathematical, circled; and Unicode's compatibility forms at large."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Letters of another script that look alike: a Latin word with Cyrillic letters, a Cyrillic one with Latin letters."""
+"""Letters of another script that look alike: Cyrillic ones in a Latin word, Latin ones in a Cyrillic word."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 from retrieval_shared.obfuscation.edit import WORD, Edit, character_class
@@ -13,14 +14,18 @@ _LENDERS = {
     "CYRILLIC": (0x0400, 0x0530), "GREEK": (0x0370, 0x0400), "ARMENIAN": (0x0530, 0x0590),
     "CHEROKEE": (0x13A0, 0x1400), "COPTIC": (0x2C80, 0x2D00), "LISU": (0xA4D0, 0xA500),
     "CANADIAN_ABORIGINAL": (0x1400, 0x1680), "IPA": (0x0250, 0x02B0),
+    "PHONETIC": (0x1D00, 0x1D2C), "SMALL": (0xA730, 0xA732),
 }  # fmt: skip
 _LENT = re.compile(f"[{character_class([point for span in _LENDERS.values() for point in range(*span)])}]")
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff]")
 _ASCII = re.compile("[A-Za-z]+")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
+_IN_USE = re.compile("[\u0400-\u045f\u0490-\u04ff]")  # without the historic letters and those of Komi and Kurdish
 _WORD = re.compile(WORD)
 # Reversed, only the letters of today's Slavic alphabets are wanted; the library would also offer Komi and Kurdish ones.
 _SLAVIC = "АВЕКМНОРСТУХІЈаеорсухіј"
+_NEVER_SYMBOLS = frozenset("οιυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ")  # Greek letters that in a formula would pass for Latin ones
+_SMALL_CAPITAL = re.compile("LATIN LETTER SMALL CAPITAL ([A-Z])")
 _INFLECTED = re.compile("[A-Za-z]{2,}[\u0400-\u04ff]+")
 
 
@@ -46,7 +51,7 @@ def find_homoglyphs(text: str) -> list[Edit]:
 
 
 @lru_cache(maxsize=1)
-def _to_latin() -> dict[str, str]:
+def _twins() -> dict[str, str]:
     """Return each letter of the lending alphabets with the one ASCII letter it looks like, in its own case.
 
     Imported on first use: the table is large and most texts never need it.
@@ -54,27 +59,50 @@ def _to_latin() -> dict[str, str]:
     from confusable_homoglyphs.confusables import confusables_data
 
     table = {}
-    for low, high in _LENDERS.values():
-        for char in map(chr, range(low, high)):
-            looks = [entry["c"] for entry in confusables_data.get(char, [])]
-            letters = [look for look in looks if len(look) == 1 and look.isascii() and look.isalpha()]
-            if letters:
-                table[char] = "I" if letters[0] == "l" and char.isupper() else letters[0]
-    return table
+    for char in _lendable():
+        looks = [entry["c"] for entry in confusables_data.get(char, [])]
+        letters = [look for look in looks if len(look) == 1 and look.isascii() and look.isalpha()]
+        if letters:
+            table[char] = "I" if letters[0] == "l" and char.isupper() else letters[0]
+    # The library takes the palochka for an i without its dot; the lunate sigma has been folded to a final one.
+    return table | {"ӏ": "l", "ς": "c"}
+
+
+@lru_cache(maxsize=1)
+def _lookalikes() -> dict[str, str]:
+    """Return `_twins` and the letters that look like a small capital: в к м н т are ʙ ᴋ ᴍ ʜ ᴛ, too."""
+    from confusable_homoglyphs.confusables import confusables_data
+
+    capitals = {}
+    for char in _lendable():
+        if name := _SMALL_CAPITAL.fullmatch(unicodedata.name(char, "")):
+            capitals[char] = name[1].lower()
+            capitals |= {entry["c"]: name[1].lower() for entry in confusables_data.get(char, [])}
+    table = {char: letter for char, letter in capitals.items() if _LENT.fullmatch(char)}
+    for char in _lendable():
+        looks = [capitals[entry["c"]] for entry in confusables_data.get(char, []) if entry["c"] in capitals]
+        if looks:
+            table[char] = looks[0]
+    return table | _twins()
 
 
 @lru_cache(maxsize=1)
 def _to_cyrillic() -> dict[str, str]:
     """Return each ASCII letter with the letter of the Slavic alphabets that it looks like."""
-    return {latin: char for char, latin in _to_latin().items() if char in _SLAVIC}
+    return {latin: char for char, latin in _twins().items() if char in _SLAVIC}
+
+
+def _lendable() -> list[str]:
+    """Return the letters of the lending alphabets."""
+    return [chr(point) for low, high in _LENDERS.values() for point in range(low, high)]
 
 
 def _has_honest_cyrillic(text: str, words: list[tuple[int, int]]) -> bool:
     """Return whether some word in purely Cyrillic letters could not be read as a Latin one."""
-    table = _to_latin()
+    table = _twins()
     for start, end in words:
         letters = [char for char in text[start:end] if char.isalpha()]
-        if all(_CYRILLIC.match(char) for char in letters) and not all(char in table for char in letters):
+        if all(_IN_USE.match(char) for char in letters) and not all(char in table for char in letters):
             return True
     return False
 
@@ -83,24 +111,27 @@ def _rewrite(text: str, start: int, end: int, *, among_cyrillic: bool) -> list[E
     """Return the edits that bring a mixed word to one script; none for a word that is not mixed or honestly so."""
     lent = [at for at in range(start, end) if _LENT.match(text[at])]
     latin = [at for at in range(start, end) if _LATIN.match(text[at])]
-    if not latin or _is_honest(text[start:end], among_cyrillic=among_cyrillic):
+    lenders = {_lender(text[at]) for at in lent}
+    if len(lenders) == 1 and (not latin or _is_honest(text[start:end], among_cyrillic=among_cyrillic)):
         return []
-    table = _to_latin()
-    latin_first = len(latin) >= len(lent) or not all(_CYRILLIC.match(text[at]) for at in lent)
-    if latin_first and all(text[at] in table for at in lent):
+    table = _twins() if among_cyrillic else _lookalikes()
+    cyrillic = lenders == {"CYRILLIC"}
+    if all(text[at] in table for at in lent) and (len(latin) >= len(lent) or not cyrillic):
         return _edits(text, lent, table)
-    if all(_CYRILLIC.match(text[at]) for at in lent):
-        if all(text[at] in _to_cyrillic() for at in latin):
-            return _edits(text, latin, _to_cyrillic())
-        if all(text[at] in table for at in lent):
-            return _edits(text, lent, table)
-    return []
+    if cyrillic and all(text[at] in _to_cyrillic() for at in latin):
+        return _edits(text, latin, _to_cyrillic())
+    return _edits(text, lent, table) if cyrillic and all(text[at] in table for at in lent) else []
+
+
+def _lender(char: str) -> str:
+    """Return the alphabet of a lent letter."""
+    return next(name for name, (low, high) in _LENDERS.items() if low <= ord(char) < high)
 
 
 def _rewrite_pure(text: str, start: int, end: int) -> list[Edit]:
     """Return the edits of a word that has look-alikes of ASCII letters only."""
     letters = [at for at in range(start, end) if text[at].isalpha()]
-    table = _to_latin()
+    table = _twins()
     return _edits(text, letters, table) if all(text[at] in table for at in letters) else []
 
 
@@ -115,5 +146,7 @@ def _is_honest(word: str, *, among_cyrillic: bool) -> bool:
     latin = "".join(char for char in word if _LATIN.match(char))
     if all(_CYRILLIC.match(char) for char in lent):  # a Russian ending on a Latin name
         return _INFLECTED.fullmatch(word) is not None and (among_cyrillic or latin.isupper() and lent[0].islower())
-    # A Greek or phonetic letter is a symbol in a short word, and beside letters of the other case.
+    if not set(lent) - _NEVER_SYMBOLS:
+        return len(latin) < 2
+    # Any other Greek or phonetic letter is a symbol in a short word, and beside letters of the other case.
     return len(word) < 4 or len(latin) < 3 or not latin.isascii() or lent[0].islower() != latin[-1].islower()

@@ -85,13 +85,12 @@ def _needed(run: str, before: str, after: str) -> str:
     if not before:
         return ""
     category = unicodedata.category(before)
-    kept = ""
-    if run[0] in _SELECTOR and (category[0] != "L" or before == "ℹ"):
-        kept, run = run[0], run[1:]
-    elif category == "Lo" and ("\ufe00" <= run[0] <= "\ufe02" or run[0] >= "\U000e0100"):
-        kept, run = run[0], run[1:]
-    elif _MONGOLIAN.match(before) and "\u180b" <= run[0] <= "\u180f":
-        kept, run = run[0], run[1:]
+    selects = (
+        (run[0] in _SELECTOR and (category[0] != "L" or before == "ℹ"))
+        or (category == "Lo" and ("\ufe00" <= run[0] <= "\ufe02" or run[0] >= "\U000e0100"))
+        or (_MONGOLIAN.match(before) is not None and "\u180b" <= run[0] <= "\u180f")
+    )
+    kept, run = (run[0], run[1:]) if selects else ("", run)
     if run in {"\u200c", "\u200d"} and after and _joins(run, before, after):
         kept += run
     return kept
@@ -116,6 +115,8 @@ def _hides(run: str, before: str, after: str) -> bool:
         return False
     if not run.strip("\xad"):  # a soft hyphen is good typography, unless it leaves a single letter on a side
         return not (len(before) == len(after) == 2 and is_wordy(before[0]) and is_wordy(after[1]))
+    if run == "\u200c" and _INDIC.match(before[-1]) and _INDIC.match(after[0]):
+        return False  # Bengali sets syllables apart with it
     if not run.strip("\u200b\u2060"):
         return not (_UNSPACED.match(before[-1]) and _UNSPACED.match(after[0]))
     if not run.strip("\u061c\u200e\u200f\u2066-\u2069\u202a\u202b\u202c"):  # these set apart two directions

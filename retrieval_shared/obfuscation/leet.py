@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from retrieval_shared.obfuscation.edit import Edit
 
 _SIGNS = "0-9@$€£₹¥"
+_FURTHER_SIGNS = "!|+"
 _MIXED = re.compile(rf"[^\W\d_][{_SIGNS}!]|[{_SIGNS}][^\W\d_]")
 _CHUNK = re.compile(r"\S+")
 _LINK = re.compile(
-    r"://|[?&]\w+=|\bwww\.|[\w.+-]@[\w-]+\.\w|[\w-]\.(?:com|net|org|info|io|co|me|ru|de|uk|id|ai|app|dev|gov|edu|tv|xyz|ly|gl)\b",
+    r"://|[?&]\w+=|[\w-]\.[a-z]{2,3}/|\bwww\.|[\w.+-]@[\w-]+\.\w|[\w-]\.(?:com|net|org|info|io|co|me|ru|de|uk|id|ai|app|dev|gov|edu|tv|xyz|ly|gl)\b",
     re.IGNORECASE,
 )
 _HEX = re.compile(r"(?=[a-f]*\d)[0-9a-f]{6,}|0[xb][0-9a-f]+", re.IGNORECASE)
@@ -32,10 +33,14 @@ _MEASURE = re.compile(
     r"|chan|door|seater|in\d|on\d|for\d)",
     re.IGNORECASE,
 )
-_KNOWN = (_HEX, _POSTCODE, _TERM)
+_DIMENSION = re.compile(r"[A-Z]{2,}[2-5]D")  # TOTO4D: a game of four digits
+_KNOWN = (_HEX, _POSTCODE, _TERM, _DIMENSION)
 _NUMBER = re.compile(r"\d{3}|(\d)(?!\1)\d|[^\w\s]{4}")  # the only number that is a sound is a digit written twice
 _GLUED = re.compile(r"(?:1st|2nd|3rd|[04-9]th|\d(?:mins?|hrs?|days?|weeks?|kg|mg|ml|km|am|pm|gbp|usd))\b", re.IGNORECASE)
-_AT_WORDS = frozenset("me us we i he am go im is be it at in on or hi up my so if no an".split())
+_AT_WORDS = re.compile("me|us|we|i|he|am|go|im|is|be|it|at|in|on|or|hi|up|my|so|if|no|an")
+_HEAD = re.compile(r"^(?:\d{2,}(?!\d*[^\W\d_]*\d)|[$€£₹¥]+(?=\d)|[@!|+]+)+")
+_TAIL = re.compile(r"(?:[!|+@]+|\d{2,}|[2689]|[$€£₹¥]{3,}|[€£₹¥$]?\d+[€£₹¥$]|[€£₹¥$]\d+)+$")
+_BANG = re.compile("(?i:[b-df-hj-np-tv-xz]{1,3})![a-z]{2,}")  # v!agra, sh!t; not wow!this
 _STRONG_TOKENS = 2
 """A text with so many undoubted leet words is taken to be written in leet: doubtful ones are read so, too."""
 
@@ -49,19 +54,15 @@ class _Alphabet:
     sounds: Mapping[str, str]
     """Sign -> letter, for the signs that alone make a word doubtful."""
     further: Mapping[str, str]
-    """Sign -> letter, for digits that are read as letters only beside one of `sounds`."""
+    """Sign -> letter, for signs that are read as letters only beside one of `sounds`, or in a text full of leet."""
 
 
 _LATIN = _Alphabet(
-    # An exclamation mark is a letter only after consonants that begin a word: v!agra, not wow!this.
-    token=re.compile(
-        rf"(?<![\w@#.&\\])(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{{1,3}}!(?=[a-zA-Z]{{2}}))?"
-        rf"[{_SIGNS}A-Za-z\u00c0-\u024f\u1e00-\u1eff]+"
-    ),
+    token=re.compile(rf"(?<![\w@#.&\\])[{_SIGNS}{_FURTHER_SIGNS}A-Za-z\u00c0-\u024f\u1e00-\u1eff]+"),
     vowels=frozenset("aeiouy"),
-    sounds={"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
+    sounds={"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s"}
     | {"€": "e", "£": "l", "₹": "r", "¥": "y"},
-    further={"8": "b", "9": "g", "6": "g"},
+    further={"8": "b", "9": "g", "6": "g", "!": "i", "|": "l", "+": "t"},
 )
 _CYRILLIC = _Alphabet(
     token=re.compile(r"(?<![\w@#.&\\])[0-9@\u0400-\u04ff]+"),
@@ -109,16 +110,14 @@ def _read(token: str, offset: int, alphabet: _Alphabet) -> tuple[list[Edit], boo
     if not _is_pronounceable(word, alphabet.vowels):
         return [], False
     certain = _is_certain(core, letters, alphabet)
-    if not certain and not _is_likely(core, letters, alphabet):
+    if not certain and not _is_likely(core, letters):
         return [], False
     return [Edit(shift + at, shift + at + 1, word[at], "leet", True) for at in signs], certain
 
 
 def _core(token: str) -> str:
-    """Return a token without the number or price before or after its letters."""
-    core = re.sub(r"^(?:\d{2,}|[$€£₹¥]+(?=\d)|@+)", "", token)
-    core = re.sub(r"(?:\d{2,}|[2689]|[$€£₹¥]{3,}|[€£₹¥$]?\d+[€£₹¥$]|[€£₹¥$]\d+|@)$", "", core)
-    return core
+    """Return a token without the number, price or punctuation before or after its letters."""
+    return _TAIL.sub("", _HEAD.sub("", token))
 
 
 def _is_one_case(letters: list[str]) -> bool:
@@ -137,7 +136,7 @@ def _is_certain(core: str, letters: list[str], alphabet: _Alphabet) -> bool:
     """Return whether a token cannot well be anything but a leet word."""
     inside = [at for at in _inside(core) if core[at] in alphabet.sounds]
     if not inside:
-        return re.fullmatch(r"0[^\W\d_aeiouх]\w{3,}", core) is not None and core[1:].islower()
+        return _BANG.fullmatch(core) is not None or re.fullmatch(r"0[^\W\d_aeiouх]\w{3,}", core) is not None and core[1:].islower()
     if _NUMBER.search(core) or sum(char in alphabet.further for char in core) > len(inside):
         return False
     if "@" in core and not _is_at_inside(core, alphabet):
@@ -152,7 +151,7 @@ def _is_certain(core: str, letters: list[str], alphabet: _Alphabet) -> bool:
 def _is_at_inside(core: str, alphabet: _Alphabet) -> bool:
     """Return whether an at sign is a letter (c@sino), not a preposition (me@home) or a handle (d@user)."""
     before, _, after = core.lower().partition("@")
-    if before in _AT_WORDS or after[:1] in alphabet.vowels:
+    if _AT_WORDS.fullmatch(before) or after[:1] in alphabet.vowels:
         return False
     return len(before) <= 2 or any(char in alphabet.sounds for char in before)
 
@@ -178,15 +177,14 @@ def _is_embedded(core: str, at: int, vowels: frozenset[str]) -> bool:
     return True
 
 
-def _is_likely(core: str, letters: list[str], alphabet: _Alphabet) -> bool:
+def _is_likely(core: str, letters: list[str]) -> bool:
     """Return whether a token reads as a leet word in a text full of them."""
-    if any(char in alphabet.further for char in core) or _MEASURE.fullmatch(core) or len(core) < 2:
+    if _MEASURE.fullmatch(core) or len(core) < 2 or len(letters) * 3 < len(core):
         return False
-    inside = _inside(core)
-    if inside:
-        return len(core) == 3 and _is_short_word(core, alphabet)
+    if _inside(core):
+        return True
     if core[0].isalpha():
-        return core[-1] in "034$€" and not core[-2:].isdigit()
+        return core[-1] in "0347$€" and not core[-2:].isdigit()
     return len(letters) >= 2 and core[1].isalpha()
 
 
@@ -203,18 +201,20 @@ def _spell(core: str, alphabet: _Alphabet) -> str:
     word = []
     for at, char in enumerate(core):
         letter = alphabet.sounds.get(char) or alphabet.further.get(char) or char
-        if char == "1" and alphabet is _LATIN:
+        if char in "1!|" and alphabet is _LATIN:
             letter = _one(core[:at].lower(), core[at + 1 :].lower())
         word.append(letter.upper() if upper else letter)
     return "".join(letter if char.isalpha() else spelt for char, letter, spelt in zip(core, core, word, strict=True))
 
 
 def _one(before: str, after: str) -> str:
-    """Return what a 1 stands for between what is written before and after it: i, or l where i reads badly."""
+    """Return what a stroke (1 ! |) stands for between what is written before and after it: i, or l where i reads badly."""
     vowels = "aeiou034@y"
     if not before:
         return "l" if after[:1] in vowels else "i"
     if before[-1] not in vowels:
+        if after[:1] == "y" or (before[-1] in "bfgkp" and len(before) > 1 and after[:1] in {"e", "3"}):
+            return "l"  # apply, table
         opens = len(before) == 1 and before in "bcfgkps" and after[:1] in vowels
         return "l" if opens and after else "i"
     if not after or after[0] in vowels:
