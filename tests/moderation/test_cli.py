@@ -1,0 +1,180 @@
+"""The commands of moderation, as typed; the model is a fake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from moderation import cli
+from moderation.auth import Scope, load_keys
+from moderation.decision import Action, Decision, RegionDecision
+from moderation.pipeline import Item, Moderator
+
+VERSIONS = {"policy_set": "fake@1"}
+
+
+class FakeModerator:
+    def moderate(self, items: Sequence[Item]) -> list[Decision]:
+        return [
+            Decision(
+                item.id,
+                "ok",
+                None,
+                None,
+                tuple(RegionDecision(code, code, Action.ESCALATE, (), (), degraded=False) for code in item.regions),
+                {},
+                None,
+                VERSIONS,
+            )
+            for item in items
+        ]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(cli.DATABASE_VARIABLE, raising=False)
+    monkeypatch.delenv("WARDLINE_KEYS", raising=False)
+    monkeypatch.delenv("WARDLINE_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(Moderator, "load", lambda *_, **__: FakeModerator())
+    Path("ads.jsonl").write_text('{"id": "ad-1", "text": "one"}\n{"id": "ad-2", "text": "two"}\nbroken\n')
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def moderated(*more: str) -> Result:
+    return run("moderate", "--in", "ads.jsonl", "--out", "decisions.jsonl", "--regions", "DE, US", *more)
+
+
+def rows(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_file_is_moderated_and_its_escalations_filed() -> None:
+    result = moderated()
+    assert result.exit_code == 0, result.output
+    assert "3 lines, 1 failed; decisions per region: escalate 4" in result.output
+    assert "escalations in the review queue: 4" in result.output
+    assert [row["status"] for row in rows("decisions.jsonl")] == ["ok", "ok", "error"]
+    assert Path("var/wardline.db").exists()
+
+
+def test_no_queue_leaves_no_database() -> None:
+    result = moderated("--no-queue")
+    assert result.exit_code == 0, result.output
+    assert not Path("var").exists()
+    assert "review queue" not in result.output
+
+
+def test_database_is_a_file_or_a_url_or_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert moderated("--db", "a/b.db").exit_code == 0
+    assert moderated("--db", "sqlite:///c.db").exit_code == 0
+    monkeypatch.setenv(cli.DATABASE_VARIABLE, "sqlite:///d.db")
+    assert moderated().exit_code == 0
+    assert [Path(name).exists() for name in ("a/b.db", "c.db", "d.db", "var")] == [True, True, True, False]
+
+
+def test_reviews_are_listed_exported_decided_and_listed_again() -> None:
+    moderated("--keep-text")
+    assert run("reviews", "list", "--limit", "3").output.count("rev_") == 3
+    assert "4 reviews written" in run("reviews", "export", "--out", "reviews.jsonl").output
+    exported = rows("reviews.jsonl")
+    assert {row["text"]["text"] for row in exported} == {"one", "two"}
+    verdict = {"review_id": exported[0]["review_id"], "action": "reject", "reviewer": "ann"}
+    Path("verdicts.jsonl").write_text(json.dumps(verdict) + "\n")
+    result = run("reviews", "import", "verdicts.jsonl")
+    assert (result.exit_code, result.output.splitlines()[0]) == (
+        0,
+        "1 verdicts added, 0 there already, 0 rows not filled in, 0 unusable",
+    )
+    assert "0 verdicts added, 1 there already" in run("reviews", "import", "verdicts.jsonl").output
+    assert "reject" in run("reviews", "list", "--state", "decided").output
+    assert "1 reviews written" in run("reviews", "export", "--out", "done.csv", "--state", "decided").output
+    assert run("reviews", "export", "--out", "x.bin", "--format", "parquet").exit_code == 0
+
+
+def test_unusable_verdicts_are_listed_and_the_rest_is_taken() -> None:
+    moderated()
+    run("reviews", "export", "--out", "reviews.jsonl")
+    good = {"review_id": rows("reviews.jsonl")[0]["review_id"], "action": "reject", "reviewer": "ann"}
+    Path("verdicts.jsonl").write_text("{\n" * 25 + json.dumps(good) + "\n")
+    result = run("reviews", "import", "verdicts.jsonl")
+    assert result.exit_code == 1
+    assert "1 verdicts added" in result.output
+    assert "line 1: not JSON" in result.output
+    assert "and 5 more" in result.output
+
+
+def test_empty_queue_says_so() -> None:
+    assert "no pending reviews" in run("reviews", "list").output
+
+
+def test_policies_are_listed_and_shown() -> None:
+    assert "ads-default@1" in run("policies", "show").output
+    shown = run("policies", "show", "ads-default@1").output
+    assert "gambling" in shown
+    assert "digest" in shown
+
+
+def test_key_is_shown_once_and_kept_as_a_hash() -> None:
+    result = run("keys", "create", "shop", "--scope", "moderate", "--scope", "review", "--file", "keys.yaml")
+    assert result.exit_code == 0, result.output
+    secret = result.output.splitlines()[0]
+    found = load_keys(Path("keys.yaml")).find(secret)
+    assert found is not None
+    assert (found.name, found.scopes) == ("shop", {Scope.MODERATE, Scope.REVIEW})
+    assert secret not in Path("keys.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("moderate", "--in", "none.jsonl", "--out", "o.jsonl", "--regions", "DE"), "no such file: none.jsonl"),
+        (("moderate", "--in", "ads.txt", "--out", "o.jsonl", "--regions", "DE"), "path: found 'ads.txt', allowed"),
+        (("moderate", "--in", "ads.jsonl", "--out", "o.jsonl", "--regions", "de"), "region: found 'de'"),
+        (("moderate", "--in", "ads.jsonl", "--out", "ads.jsonl", "--regions", "DE"), "which is the source"),
+        (("reviews", "export", "--out", "reviews.xlsx"), "path: found 'reviews.xlsx'"),
+        (("reviews", "import", "none.csv"), "no such file"),
+        (("reviews", "list", "--db", "mysql://x/y"), "url: found 'mysql'"),
+        (("reviews", "list", "--db", "ads.jsonl"), "cannot be opened"),
+        (("policies", "show", "other@9"), "policy: found 'other@9'"),
+        (("keys", "create", "shop", "--scope", "all"), "scope is 'all'"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_2(arguments: tuple[str, ...], reason: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: ")
+    assert len(result.output.splitlines()) == 1
+    assert reason in result.output
+    assert not Path("o.jsonl").exists()
+
+
+def test_debug_shows_where_an_error_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARDLINE_DEBUG", "1")
+    assert isinstance(run("policies", "show", "other@9").exception, ValueError)
+
+
+def test_error_nobody_expects_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr(Moderator, "load", broken)
+    assert isinstance(moderated().exception, KeyError)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("moderate",), ("reviews",), ("reviews", "import"), ("policies",), ("keys",)]
+)
+def test_help_helps(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
