@@ -1,0 +1,307 @@
+"""The moderation API as one plain class: what it answers, without HTTP and without BentoML."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
+
+from moderation import schema
+from moderation.auth import KEYS_VARIABLE, KeyRing, load_keys
+from moderation.decision import Decision
+from moderation.metrics import ModerationMetrics
+from moderation.pipeline import Item, Moderator
+from moderation.policy import Policy, Rule, list_policies
+from moderation.problem import Problem
+from moderation.response import (
+    ErrorResult,
+    ModerateResponse,
+    OkResult,
+    UsageResponse,
+    render_decision,
+    render_error,
+)
+from moderation.review.queue import ReviewQueue
+from moderation.review.store import DEFAULT_URL, Store
+from moderation.schema import Batch, parse_request
+from moderation.thresholds import Thresholds
+from retrieval_shared.bundle import Bundle
+from retrieval_shared.errors import ScoringError
+
+log = structlog.get_logger()
+
+PROBE_TOLERANCE = 0.02
+PROBE_REGION = "US"
+LITTLE_DATA = 200
+SCORING_THREADS = 2
+MAX_WAITING = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a service finds what it works with."""
+
+    bundle: Path | None = None
+    """Folder of the model bundle; None is the shipped one."""
+    policy: str = "ads-default"
+    """Reference of the policy set that decides."""
+    database: str = DEFAULT_URL
+    """SQLAlchemy URL of the decision log and the review queue."""
+    keys: Path | None = None
+    """The keys file; None serves this machine alone."""
+    keep_text: bool = False
+    """Whether texts are stored beside the decisions, for reviewers to read."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """The settings that the variables WARDLINE_* name.
+
+        Raises:
+            ValueError: when WARDLINE_KEEP_TEXT is neither 0 nor 1.
+        """
+        keep_text = environment.get("WARDLINE_KEEP_TEXT", "0")
+        if keep_text not in {"0", "1"}:
+            raise ValueError(f"WARDLINE_KEEP_TEXT is {keep_text!r}; allowed: 0, 1")
+        bundle, keys = environment.get("WARDLINE_BUNDLE"), environment.get(KEYS_VARIABLE)
+        return cls(
+            bundle=Path(bundle) if bundle else None,
+            policy=environment.get("WARDLINE_POLICY") or cls.policy,
+            database=database_url(environment.get("WARDLINE_DATABASE") or cls.database),
+            keys=Path(keys) if keys else None,
+            keep_text=keep_text == "1",
+        )
+
+
+def database_url(named: str) -> str:
+    """The URL of a database that is named by its URL or by its file."""
+    return named if "://" in named else f"sqlite:///{named}"
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether the service may get traffic, and what an operator should look at."""
+
+    ready: bool
+    bundle: str
+    """Name and version of the loaded bundle."""
+    probe_difference: float | None
+    """Largest difference between the probe text's probabilities now and those in the bundle; None: not scored."""
+    warnings: tuple[str, ...] = ()
+
+
+class Scorer(Protocol):
+    """What the API needs of a `Moderator`."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the H heads."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that decides."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds of the heads."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model bundle that scores."""
+
+    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Probabilities `[n, H]` of n texts."""
+
+    def moderate(self, items: Sequence[Item], *, explain: bool) -> list[Decision]:
+        """One decision per item, in order."""
+
+    def count_tokens(self, items: Sequence[Item]) -> int:
+        """How many tokens the items' texts have."""
+
+
+class Recorder(Protocol):
+    """What the API needs of a `ReviewQueue`."""
+
+    def record(self, decisions: Sequence[Decision], items: Sequence[Item], *, keep_text: bool) -> list[Decision]:
+        """Logs the decisions, files escalations, returns the decisions with their review ids."""
+
+
+class ModerationApi:
+    """What the service answers, without HTTP and without BentoML."""
+
+    def __init__(
+        self, moderator: Scorer, queue: Recorder, *, keys: KeyRing | None = None, keep_text: bool = False
+    ) -> None:
+        """Holds what it is given and scores the bundle's probe text."""
+        self.keys = keys or KeyRing()
+        self.metrics = ModerationMetrics()
+        self.readiness = probe(moderator)
+        self._moderator = moderator
+        self._queue = queue
+        self._keep_text = keep_text
+        self._policies = {policy.ref: policy for policy in (*list_policies(), moderator.policy)}
+        # Two threads: a short request may pass a long one. Each scores on one core.
+        self._executor = ThreadPoolExecutor(SCORING_THREADS, thread_name_prefix="score")
+        self._waiting = 0
+
+    @classmethod
+    def open(cls, settings: Settings) -> ModerationApi:
+        """The API over the bundle, the database and the keys that `settings` name.
+
+        Raises:
+            BundleError: when the bundle is missing or damaged.
+            ValueError: when the policy or the keys file cannot be used.
+        """
+        moderator = Moderator.load(settings.bundle, policy=settings.policy)
+        queue = ReviewQueue(Store(settings.database))
+        keys = load_keys(settings.keys) if settings.keys else KeyRing()
+        return cls(moderator, queue, keys=keys, keep_text=settings.keep_text)
+
+    def close(self) -> None:
+        """Lets running requests end and takes no more."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    async def moderate(self, body: bytes) -> ModerateResponse:
+        """The answer to a request body, worked out beside the event loop.
+
+        Raises:
+            Problem: when the request as a whole is refused.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise Problem("overloaded", f"{MAX_WAITING} requests are waiting already", {"Retry-After": "1"})
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self.answer, body)
+        finally:
+            self._waiting -= 1
+
+    def answer(self, body: bytes) -> ModerateResponse:
+        """The answer to a request body: parse, score, record, render.
+
+        Raises:
+            Problem: when the request as a whole is refused.
+        """
+        with self.metrics.stage("parse"):
+            batch = parse_request(body)
+            self._check_policy_set(batch.policy_set)
+        items = [entrant.item for entrant in batch.entrants if entrant.item is not None]
+        with self.metrics.stage("score"):
+            decisions = self._moderator.moderate(items, explain=batch.explain) if items else []
+        with self.metrics.stage("record"):
+            decisions = self._record(decisions, items)
+        with self.metrics.stage("render"):
+            for decision in decisions:
+                self.metrics.count(decision)
+            results = self._results(batch, decisions)
+            usage = UsageResponse(items=len(items), tokens=self._moderator.count_tokens(items))
+            return ModerateResponse(id=f"mod_{uuid.uuid4().hex}", results=results, usage=usage)
+
+    def _check_policy_set(self, ref: str | None) -> None:
+        served = self._moderator.policy
+        if ref is not None and ref not in {served.ref, served.id}:
+            raise Problem("unknown_policy_set", f"policy_set must be {served.ref!r} or left out")
+
+    def _record(self, decisions: Sequence[Decision], items: Sequence[Item]) -> list[Decision]:
+        try:
+            return self._queue.record(decisions, items, keep_text=self._keep_text)
+        except SQLAlchemyError as error:
+            # An escalation that nobody will see is worse than an error: the caller sends the request again.
+            log.error("the decision log cannot be written", reason=str(error))
+            raise Problem("queue_unavailable", "nothing was decided; send it again", {"Retry-After": "5"}) from error
+
+    def _results(self, batch: Batch, decisions: Sequence[Decision]) -> list[OkResult | ErrorResult]:
+        left = iter(decisions)
+        results: list[OkResult | ErrorResult] = []
+        for entrant in batch.entrants:
+            if entrant.error is not None:
+                self.metrics.count_item_error(entrant.error.code)
+                results.append(render_error(entrant.id, entrant.error))
+            elif entrant.item is not None:
+                results.append(render_decision(next(left), entrant.item, offset_unit=batch.offset_unit))
+        return results
+
+    def policies(self) -> dict[str, Any]:
+        """Every policy known here, the served one marked, with what the served heads were fitted on."""
+        served = self._moderator.policy
+        rows = [
+            {"ref": policy.ref, "id": policy.id, "version": policy.version, "digest": policy.digest}
+            | {"served": policy.ref == served.ref, "heads": [head.name for head in policy.heads]}
+            for policy in self._policies.values()
+        ]
+        thresholds = self._moderator.thresholds
+        heads = [
+            {"name": name, **asdict(threshold), "little_data": threshold.positives < LITTLE_DATA}
+            for name, threshold in thresholds.heads.items()
+        ]
+        fitted = {"id": thresholds.id, "prevalence": thresholds.prevalence, "little_data_below": LITTLE_DATA}
+        return {"policies": rows, "thresholds": {**fitted, "heads": heads}}
+
+    def policy(self, ref: str) -> dict[str, Any]:
+        """One policy in full.
+
+        Raises:
+            Problem: `unknown_policy` when there is none of that reference.
+        """
+        if ref not in self._policies:
+            known = ", ".join(self._policies)
+            raise Problem("unknown_policy", f"known policies: {known}")
+        policy = self._policies[ref]
+        heads = [{**asdict(head), "default": _rule(head.default)} for head in policy.heads]
+        regions = {
+            region: {head: _rule(rule) for head, rule in rules.items()} for region, rules in policy.regions.items()
+        }
+        names = {"ref": policy.ref, "id": policy.id, "version": policy.version, "digest": policy.digest}
+        return {**names, "heads": heads, "regions": regions}
+
+    def limits(self) -> dict[str, Any]:
+        """What a request may hold, and what is done with more."""
+        manifest = self._moderator.bundle.manifest
+        return {
+            "max_body_bytes": schema.MAX_BODY_BYTES,
+            "max_items": schema.MAX_ITEMS,
+            "max_field_characters": schema.MAX_FIELD_CHARACTERS,
+            "max_regions": schema.MAX_REGIONS,
+            "fields": list(schema.FIELDS),
+            "max_tokens_per_chunk": manifest.max_tokens,
+            "long_text": "read in overlapping chunks, the highest probability counts; never cut",
+            "max_waiting_requests": MAX_WAITING,
+            "languages": list(manifest.languages),
+            "heads": list(self._moderator.heads),
+        }
+
+
+def probe(moderator: Scorer) -> Readiness:
+    """Scores the bundle's probe text, compares with what the bundle recorded, and goes the whole way to a decision.
+
+    The last so that whatever is loaded on first use is loaded before the service is ready.
+    """
+    manifest = moderator.bundle.manifest
+    bundle = f"{manifest.name}@{manifest.version}"
+    try:
+        scores = moderator.probabilities([manifest.probe.text])[0]  # [H]
+        moderator.moderate([Item(id="probe", fields={"text": manifest.probe.text}, regions=(PROBE_REGION,))], explain=True)
+    except ScoringError as error:
+        return Readiness(False, bundle, None, (f"the probe text could not be scored: {error}",))
+    recorded = manifest.probe.probabilities
+    found = dict(zip(moderator.heads, scores, strict=True))
+    difference = max(abs(float(found[head]) - value) for head, value in recorded.items())
+    if difference <= PROBE_TOLERANCE:
+        return Readiness(True, bundle, difference)
+    warning = (
+        f"the probe text's probabilities differ by {difference:.3f} from those of the bundle (allowed: "
+        f"{PROBE_TOLERANCE}); this machine computes otherwise, so the thresholds may not hold"
+    )
+    log.warning(warning)
+    return Readiness(True, bundle, difference, (warning,))
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {**asdict(rule), "constraints": [asdict(constraint) for constraint in rule.constraints]}

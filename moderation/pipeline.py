@@ -1,0 +1,326 @@
+"""The moderation pipeline: items in, one decision per item out, in their order, whatever happens to a single one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import structlog
+import numpy as np
+from numpy.typing import NDArray
+
+from moderation.classifier import SLOT, Classifier, Scores
+from moderation.decision import (
+    Context,
+    Decision,
+    Evidence,
+    ItemError,
+    decide,
+    decide_failed,
+    escalate_unsupported,
+    with_evidence,
+)
+from moderation.evidence import find_spans
+from moderation.policy import Policy, load_policy
+from moderation.regions import check_region
+from moderation.rules import RuleSignal
+from moderation.thresholds import load_thresholds
+from retrieval_shared.bundle import BASE_WEIGHTS, CALIBRATION, GRAPH, THRESHOLDS, Bundle, load_bundle
+from retrieval_shared.errors import BundleError, ScoringError
+from retrieval_shared.language import Language, LanguageIdentifier
+from retrieval_shared.text import FieldText, join_fields
+
+log = structlog.get_logger()
+
+MAX_RULE_EVIDENCE = 3
+"""Lexicon terms shown per head and item."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One ad, listing or post."""
+
+    id: str
+    fields: Mapping[str, str]
+    """Field name -> text; `title`, `body`, `cta`, `landing_text`, or `text` alone."""
+    regions: tuple[str, ...] = ()
+    """Target regions, ISO 3166-1 alpha-2 or 3166-2."""
+    language: str | None = None
+    """Language the caller knows the text to be in; None lets it be identified."""
+    context: Context = field(default_factory=Context)
+
+
+class Moderator:
+    """Reads ads and decides about them, per target region.
+
+    Example:
+        >>> from moderation import Moderator
+        >>> moderator = Moderator.load()
+        >>> ad = {"id": "a1", "text": "Bet £10, get £30 in free bets on any match. 18+"}
+        >>> [decision] = moderator.moderate([ad], regions=["GB", "AE"])
+        >>> [(region.region, str(region.action)) for region in decision.decisions]
+        [('GB', 'limit'), ('AE', 'reject')]
+    """
+
+    def __init__(self, bundle: Bundle, *, policy: Policy) -> None:
+        self.bundle = bundle
+        self.policy = policy
+        self._classifier = Classifier(bundle)
+        try:
+            self.thresholds = load_thresholds(bundle.file(THRESHOLDS))
+        except ValueError as error:
+            raise BundleError(f"bundle {bundle.path}: {error}") from error
+        self._check_heads()
+        self._rules = RuleSignal.load()
+        self._identifier = LanguageIdentifier(frozenset(bundle.manifest.languages))
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, *, policy: str | Path = "ads-default") -> Moderator:
+        """Return a moderator over the bundle at `path` (None: the shipped one) and a policy.
+
+        Raises:
+            BundleError: the bundle is missing, damaged, or lacks a head the policy names.
+            ValueError: the policy is unknown or malformed.
+        """
+        return cls(load_bundle(path), policy=load_policy(policy))
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Return the names of the H heads, in the order of `probabilities`."""
+        return self._classifier.heads
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Return the languages the bundle was measured to read."""
+        return self.bundle.manifest.languages
+
+    @property
+    def classifier(self) -> Classifier:
+        """Return the classifier behind the decisions."""
+        return self._classifier
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Return what a decision depends on, for the record."""
+        manifest = self.bundle.manifest
+        graph = self.bundle.sha256(GRAPH)[:12]
+        return {
+            "bundle": f"{manifest.name}@{manifest.version}+{manifest.digest[:12]}",
+            "encoder": self.bundle.sha256(BASE_WEIGHTS)[:12],
+            "adapter": f"{SLOT}@{graph}",
+            "heads": graph,
+            "calibration": self.bundle.sha256(CALIBRATION)[:12],
+            "thresholds": self.thresholds.id,
+            "policy_set": self.policy.ref,
+        }
+
+    def probabilities(self, texts: Sequence[str], region: str | None = None) -> NDArray[np.float32]:
+        """Return calibrated probabilities float32 `[n, H]` in [0, 1].
+
+        Args:
+            texts: n texts.
+            region: target region; this bundle has no region adapters, so it only has to be a known one.
+
+        Raises:
+            ValueError: `texts` is one string or the region is unknown.
+            ScoringError: the encoder failed.
+        """
+        if isinstance(texts, str):
+            raise ValueError("texts: found one string, expected a sequence of strings")
+        if region is not None:
+            check_region(region)
+        return self._classifier.score(list(texts)).probabilities
+
+    def count_tokens(self, items: Sequence[Item]) -> int:
+        """Return how many tokens the items' texts have, special tokens not counted."""
+        return self._classifier.encoder.count_tokens([join_fields(item.fields).text for item in items])
+
+    def moderate(
+        self,
+        items: Sequence[Item | Mapping[str, object]],
+        regions: Sequence[str] | None = None,
+        *,
+        explain: bool = True,
+    ) -> list[Decision]:
+        """Return one decision per item, in their order.
+
+        An item that cannot be read gets an error of its own. An item that cannot be scored goes to a person in each of
+        its regions, marked `degraded`.
+
+        Args:
+            items: items, or mappings with `fields` or the fields themselves, and optionally `id`, `regions`, `language`.
+            regions: target regions of items that name none.
+            explain: whether to look for evidence (a few more passes per flagged item).
+
+        Raises:
+            ValueError: a region of `regions` is unknown.
+        """
+        for region in regions or ():
+            check_region(region)
+        decisions: list[Decision | None] = [None] * len(items)
+        ready: list[tuple[int, Item]] = []
+        for i, raw in enumerate(items):
+            read = read_item(raw, default_id=str(i), regions=tuple(regions or ()))
+            if isinstance(read, Item):
+                ready.append((i, read))
+            else:
+                decisions[i] = read
+        for (i, _), decision in zip(ready, self._decide_all([item for _, item in ready], explain=explain), strict=True):
+            decisions[i] = decision
+        return [decision for decision in decisions if decision is not None]
+
+    def _decide_all(self, items: Sequence[Item], *, explain: bool) -> list[Decision]:
+        texts = [join_fields(item.fields) for item in items]
+        try:
+            scores = self._classifier.score([text.text for text in texts])
+            return [
+                self._decide(item, text, scores, row=i, explain=explain)
+                for i, (item, text) in enumerate(zip(items, texts, strict=True))
+            ]
+        except ScoringError as error:
+            if len(items) > 1:  # one by one, so that a text the encoder fails on takes no neighbour with it
+                return [decision for item in items for decision in self._decide_all([item], explain=explain)]
+            log.error("scoring failed", items=len(items), reason=str(error))
+            return [self._failed(item, text, reason=str(error)) for item, text in zip(items, texts, strict=True)]
+
+    def _decide(self, item: Item, text: FieldText, scores: Scores, *, row: int, explain: bool) -> Decision:
+        probabilities = {h: float(p) for h, p in zip(self.heads, scores.probabilities[row], strict=True)}
+        language = self._language(item, text)
+        regions = [
+            decide(probabilities, region=r, policy=self.policy, thresholds=self.thresholds, context=item.context)
+            for r in item.regions
+        ]
+        regions = [escalate_unsupported(region, language=language, policy=self.policy) for region in regions]
+        if explain:
+            flagged = dict.fromkeys(entry.policy for region in regions for entry in region.entries)
+            evidence = self._evidence(text, scores, row=row, heads=list(flagged))
+            regions = [with_evidence(region, evidence) for region in regions]
+        return Decision(
+            id=item.id,
+            status="ok",
+            error=None,
+            language=language,
+            decisions=tuple(regions),
+            probabilities=probabilities,
+            obfuscation=scores.normalised[row].obfuscation,
+            versions=self.versions,
+            text_sha256=_sha256(text),
+        )
+
+    def _evidence(self, text: FieldText, scores: Scores, *, row: int, heads: list[str]) -> dict[str, list[Evidence]]:
+        """Return evidence per head, its spans counted in the fields as they were sent."""
+        if not heads:
+            return {}
+        normalised = scores.normalised[row]
+        evidence: dict[str, list[Evidence]] = {head: [] for head in heads}
+        for canonical in (False, True):
+            here = [h for h in heads if scores.from_canonical[row, self.heads.index(h)] == canonical]
+            reading = normalised.canonical if canonical else normalised.original
+            for head, span in find_spans(self._classifier, reading, here).items():
+                start, end = normalised.original_span(span.start, span.end) if canonical else (span.start, span.end)
+                evidence[head].append(_locate(text, start, end, weight=span.drop, source="model"))
+        for match in self._rules.find(normalised.canonical):
+            if match.head in evidence and len(evidence[match.head]) <= MAX_RULE_EVIDENCE:
+                start, end = normalised.original_span(match.start, match.end)
+                evidence[match.head].append(_locate(text, start, end, weight=0.0, source="rule"))
+        return evidence
+
+    def _failed(self, item: Item, text: FieldText, *, reason: str) -> Decision:
+        failed = tuple(decide_failed(region=region, policy=self.policy, reason=reason) for region in item.regions)
+        return Decision(
+            id=item.id,
+            status="ok",
+            error=None,
+            language=self._language(item, text),
+            decisions=failed,
+            probabilities={},
+            obfuscation=None,
+            versions=self.versions,
+            degraded=True,
+            text_sha256=_sha256(text),
+        )
+
+    def _language(self, item: Item, text: FieldText) -> Language:
+        if item.language is not None:
+            code = item.language.replace("_", "-").split("-")[0].lower()
+            return Language(code=code, confidence=1.0, supported=code in self.languages)
+        return self._identifier.identify(text.text)
+
+    def _check_heads(self) -> None:
+        for what, names in (
+            ("policy " + self.policy.ref, {head.name for head in self.policy.heads}),
+            ("thresholds " + self.thresholds.id, set(self.thresholds.heads)),
+        ):
+            if names != set(self.heads):
+                raise BundleError(
+                    f"bundle {self.bundle.path} has the heads {', '.join(self.heads)}; {what} differs in "
+                    f"{', '.join(sorted(names ^ set(self.heads)))}"
+                )
+
+
+def read_item(raw: Item | Mapping[str, object], *, default_id: str, regions: tuple[str, ...]) -> Item | Decision:
+    """Return the item `raw` describes, or the error decision that says why it is none."""
+    if isinstance(raw, Item):
+        item = raw if raw.regions else replace(raw, regions=regions)
+    elif not isinstance(raw, Mapping):
+        return _error(default_id, "invalid_item", f"found {type(raw).__name__}, expected a mapping")
+    else:
+        given = raw.get("fields")
+        source = raw if given is None else given
+        if not isinstance(source, Mapping):
+            return _error(str(raw.get("id", default_id)), "invalid_item", "fields: expected a mapping of names to texts")
+        names = source if given is not None else [n for n in ("title", "body", "cta", "landing_text", "text") if n in raw]
+        texts = {str(name): source[name] for name in names if source[name] is not None}
+        wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+        own = raw.get("regions")
+        if wrong or not (own is None or isinstance(own, Sequence)) or isinstance(own, str):
+            bad = f"field {wrong[0]!r}" if wrong else "regions"
+            return _error(str(raw.get("id", default_id)), "invalid_item", f"{bad}: expected text, or a list of regions")
+        language = raw.get("language")
+        item = Item(
+            id=str(raw.get("id", default_id)),
+            fields={name: str(value) for name, value in texts.items()},
+            regions=tuple(str(region) for region in own) if own else regions,
+            language=language if isinstance(language, str) else None,
+        )
+    return item if (error := _fault(item)) is None else _error(item.id, *error)
+
+
+def _fault(item: Item) -> tuple[str, str] | None:
+    if not any(text.strip() for text in item.fields.values()):
+        return "empty_text", "the item has no text in any field"
+    if not item.regions:
+        return "no_region", "the item names no target region and the call names none"
+    for region in item.regions:
+        try:
+            check_region(region)
+        except ValueError as error:
+            return "unknown_region", str(error)
+    return None
+
+
+def _error(item_id: str, code: str, message: str) -> Decision:
+    return Decision(
+        id=item_id,
+        status="error",
+        error=ItemError(code=code, message=message),
+        language=None,
+        decisions=(),
+        probabilities={},
+        obfuscation=None,
+        versions={},
+    )
+
+
+def _locate(text: FieldText, start: int, end: int, *, weight: float, source: Literal["model", "rule"]) -> Evidence:
+    name, first, last = text.locate(start, end)
+    span = next(span for span in text.fields if span.name == name)
+    quoted = text.text[span.start + first : span.start + last]
+    return Evidence(field=name, start=first, end=last, text=quoted, weight=round(weight, 4), source=source)
+
+
+def _sha256(text: FieldText) -> str:
+    return hashlib.sha256(text.text.encode("utf-8", "replace")).hexdigest()

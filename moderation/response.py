@@ -1,0 +1,213 @@
+"""The JSON that goes out of `POST /v1/ads:moderate`: decisions, with evidence offsets in the caller's unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from moderation.decision import Decision, Entry, Evidence, ItemError, RegionDecision
+from moderation.pipeline import Item
+from moderation.schema import OffsetUnit
+
+ActionName = Literal["approve", "limit", "escalate", "reject"]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LanguageResponse(_Closed):
+    """The language found, or told, and whether the model was trained and measured on it."""
+
+    code: str
+    confidence: float
+    supported: bool
+
+
+class ThresholdResponse(_Closed):
+    """The probability from which the entry's action holds, and the threshold set it stands in."""
+
+    value: float
+    id: str
+
+
+class EvidenceResponse(_Closed):
+    """A part of a field of the ad as it was sent; `start` and `end` count in the request's `offset_unit`."""
+
+    field: str
+    start: int
+    end: int
+    text: str
+    weight: float
+    source: Literal["model", "rule", "bank"]
+
+
+class ConstraintResponse(_Closed):
+    """What must hold for the ad to run in the region: the caller applies it."""
+
+    kind: str
+    value: str | int | None = None
+
+
+class EntryResponse(_Closed):
+    """One policy that the ad touches in one region."""
+
+    policy: str
+    effect: Literal["ALLOWED", "LIMITED", "PROHIBITED"]
+    probability: float
+    severity: int
+    threshold: ThresholdResponse
+    action: ActionName
+    reason: str
+    evidence: list[EvidenceResponse]
+    constraints: list[ConstraintResponse]
+
+
+class RegionResponse(_Closed):
+    """What is to be done with the ad in one region."""
+
+    region: str
+    action: ActionName
+    review_id: str | None
+    policy_region: str
+    reasons: list[str]
+    degraded: bool
+    entries: list[EntryResponse]
+
+
+class ObfuscationResponse(_Closed):
+    """How much the text was disguised, 0 to 1, and by which transforms."""
+
+    score: float
+    transforms: list[str]
+
+
+class DuplicatesResponse(_Closed):
+    """Near-duplicates of the ad; not looked for yet, so always null."""
+
+    cluster: str
+    nearest: list[dict[str, str | float]]
+
+
+class OkResult(_Closed):
+    """An item that was decided."""
+
+    id: str
+    status: Literal["ok"] = "ok"
+    language: LanguageResponse | None
+    decisions: list[RegionResponse]
+    obfuscation: ObfuscationResponse | None
+    duplicates: DuplicatesResponse | None = None
+    degraded: bool
+    truncated: bool
+    versions: dict[str, str]
+
+
+class ErrorResponse(_Closed):
+    """Why an item has no decision; the code is stable."""
+
+    code: str
+    message: str
+
+
+class ErrorResult(_Closed):
+    """An item that could not be decided; it must not run."""
+
+    id: str | None
+    status: Literal["error"] = "error"
+    error: ErrorResponse
+
+
+class UsageResponse(_Closed):
+    """What the request cost: items scored, and their tokens."""
+
+    items: int
+    tokens: int
+
+
+class ModerateResponse(_Closed):
+    """The answer: one result per item, in the order of the request."""
+
+    id: str
+    results: list[OkResult | ErrorResult]
+    usage: UsageResponse
+
+
+def render_error(identifier: str | None, error: ItemError) -> ErrorResult:
+    """The result of an item that could not be decided."""
+    return ErrorResult(id=identifier, error=ErrorResponse(code=error.code, message=error.message))
+
+
+def render_decision(decision: Decision, item: Item, *, offset_unit: OffsetUnit) -> OkResult | ErrorResult:
+    """The result of a decided item; `item` holds the texts that evidence offsets are counted in."""
+    if decision.error is not None:
+        return render_error(decision.id, decision.error)
+    language, obfuscation = decision.language, decision.obfuscation
+    return OkResult(
+        id=decision.id,
+        language=language
+        and LanguageResponse(code=language.code, confidence=language.confidence, supported=language.supported),
+        decisions=[_render_region(region, item.fields, offset_unit) for region in decision.decisions],
+        obfuscation=obfuscation
+        and ObfuscationResponse(score=obfuscation.score, transforms=list(obfuscation.transforms)),
+        degraded=decision.degraded,
+        truncated=decision.truncated,
+        versions=dict(decision.versions),
+    )
+
+
+def _render_region(region: RegionDecision, fields: Mapping[str, str], unit: OffsetUnit) -> RegionResponse:
+    return RegionResponse(
+        region=region.region,
+        action=region.action.value,
+        review_id=region.review_id,
+        policy_region=region.policy_region,
+        reasons=list(region.reasons),
+        degraded=region.degraded,
+        entries=[_render_entry(entry, fields, unit) for entry in region.entries],
+    )
+
+
+def _render_entry(entry: Entry, fields: Mapping[str, str], unit: OffsetUnit) -> EntryResponse:
+    return EntryResponse(
+        policy=entry.policy,
+        effect=entry.effect.value,
+        probability=entry.probability,
+        severity=entry.severity,
+        threshold=ThresholdResponse(value=entry.threshold, id=entry.threshold_id),
+        action=entry.action.value,
+        reason=entry.reason,
+        evidence=[_render_evidence(part, fields.get(part.field, ""), unit) for part in entry.evidence],
+        constraints=[ConstraintResponse(kind=each.kind, value=each.value) for each in entry.constraints],
+    )
+
+
+def _render_evidence(part: Evidence, text: str, unit: OffsetUnit) -> EvidenceResponse:
+    return EvidenceResponse(
+        field=part.field,
+        start=offset_in(text, part.start, unit=unit),
+        end=offset_in(text, part.end, unit=unit),
+        text=part.text,
+        weight=part.weight,
+        source=part.source,
+    )
+
+
+def offset_in(text: str, index: int, *, unit: OffsetUnit) -> int:
+    """The offset of code point `index` of `text`, counted in `unit`.
+
+    Example:
+        >>> offset_in("\N{GRINNING FACE}\N{LATIN SMALL LETTER E WITH ACUTE}x", 2, unit="utf16")
+        3
+        >>> offset_in("\N{GRINNING FACE}\N{LATIN SMALL LETTER E WITH ACUTE}x", 2, unit="byte")
+        6
+    """
+    match unit:
+        case "utf16":
+            return len(text[:index].encode("utf-16-le", "surrogatepass")) // 2
+        case "byte":
+            return len(text[:index].encode("utf-8", "surrogatepass"))
+        case _:
+            return index

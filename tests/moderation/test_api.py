@@ -1,0 +1,303 @@
+"""The API as a plain class: settings, the probe, and the way from a body to an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy.exc import OperationalError
+
+from moderation.api import MAX_WAITING, ModerationApi, Settings, probe
+from moderation.decision import Decision, decide, decide_failed
+from moderation.pipeline import Item
+from moderation.policy import Policy, load_policy
+from moderation.problem import Problem
+from moderation.thresholds import HeadThreshold, Thresholds
+from retrieval_shared.bundle import Bundle, Manifest, Probe
+from retrieval_shared.errors import ScoringError
+from retrieval_shared.language import Language
+
+POLICY = load_policy("ads-default")
+HEADS = tuple(head.name for head in POLICY.heads)
+
+
+def bundle(recorded: float = 0.1) -> Bundle:
+    """A bundle whose probe had this probability for every head."""
+    manifest = Manifest(
+        name="tiny",
+        version="1",
+        heads=HEADS,
+        slots=("base",),
+        languages=("en", "de"),
+        max_tokens=256,
+        files={},
+        probe=Probe("probe", dict.fromkeys(HEADS, recorded)),
+    )
+    return Bundle(Path("nowhere"), manifest)
+
+
+class FakeModerator:
+    """Decides with the real policy on made-up probabilities: a head named in the text has 0.99."""
+
+    heads = HEADS
+    policy: Policy = POLICY
+    thresholds = Thresholds.of(
+        prevalence=0.02, heads={head: HeadThreshold(0.3, 0.6, "made up", 150 + i, 900) for i, head in enumerate(HEADS)}
+    )
+
+    def __init__(self, *, recorded: float = 0.1, fails: bool = False) -> None:
+        self.bundle = bundle(recorded)
+        self.fails = fails
+        self.explained: list[bool] = []
+        self.gate: threading.Event | None = None
+
+    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """0.1 for every head."""
+        if self.fails:
+            raise ScoringError("no session")
+        return np.full((len(texts), len(HEADS)), 0.1, dtype=np.float32)
+
+    def count_tokens(self, items: Sequence[Item]) -> int:
+        """Words."""
+        return sum(len(text.split()) for item in items for text in item.fields.values())
+
+    def moderate(self, items: Sequence[Item], *, explain: bool) -> list[Decision]:
+        """One decision per item; with `fails`, each is what a scoring failure comes to."""
+        if self.gate is not None:
+            self.gate.wait(10)
+        self.explained.append(explain)
+        return [self._decide(item) for item in items]
+
+    def _decide(self, item: Item) -> Decision:
+        text = " ".join(item.fields.values())
+        scores = {head: 0.99 if head in text else 0.01 for head in HEADS}
+        if self.fails:
+            regions = tuple(decide_failed(region=r, policy=POLICY, reason="no session") for r in item.regions)
+        else:
+            regions = tuple(
+                decide(scores, region=r, policy=POLICY, thresholds=self.thresholds, context=item.context)
+                for r in item.regions
+            )
+        return Decision(
+            id=item.id,
+            status="ok",
+            error=None,
+            language=Language("en", 1.0, True),
+            decisions=regions,
+            probabilities={} if self.fails else scores,
+            obfuscation=None,
+            versions={"policy_set": POLICY.ref},
+            degraded=self.fails,
+        )
+
+
+class FakeQueue:
+    """Gives every escalation a review id and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, bool]] = []
+
+    def record(self, decisions: Sequence[Decision], items: Sequence[Item], *, keep_text: bool) -> list[Decision]:
+        """Files escalations."""
+        assert [decision.id for decision in decisions] == [item.id for item in items]
+        self.kept += [(item.id, keep_text) for item in items]
+        return [
+            replace(
+                decision,
+                decisions=tuple(
+                    replace(region, review_id=f"rev_{decision.id}") if region.action == "escalate" else region
+                    for region in decision.decisions
+                ),
+            )
+            for decision in decisions
+        ]
+
+
+class BrokenQueue(FakeQueue):
+    """A database that has gone away."""
+
+    def record(self, decisions: Sequence[Decision], items: Sequence[Item], *, keep_text: bool) -> list[Decision]:
+        """Fails as SQLAlchemy does."""
+        raise OperationalError("INSERT", {}, Exception("disk full"))
+
+
+def body(*texts: str, region: str = "US", **changes: object) -> bytes:
+    """A request of one ad per text."""
+    items = [{"id": f"ad-{i}", "fields": {"body": text}, "regions": [region]} for i, text in enumerate(texts)]
+    return json.dumps({"items": items, **changes}).encode()
+
+
+def test_settings_come_from_the_environment() -> None:
+    """Nothing set means the shipped bundle, no keys, no texts kept; empty counts as not set."""
+    assert Settings.from_environment({}) == Settings()
+    assert Settings.from_environment({"WARDLINE_BUNDLE": "", "WARDLINE_KEYS": "", "WARDLINE_POLICY": ""}) == Settings()
+    full = {
+        "WARDLINE_BUNDLE": "b",
+        "WARDLINE_POLICY": "ads-default@1",
+        "WARDLINE_DATABASE": "sqlite:///x.db",
+        "WARDLINE_KEYS": "k.yaml",
+        "WARDLINE_KEEP_TEXT": "1",
+    }
+    expected = Settings(Path("b"), "ads-default@1", "sqlite:///x.db", Path("k.yaml"), True)
+    assert Settings.from_environment(full) == expected
+    assert Settings.from_environment({"WARDLINE_DATABASE": "var/x.db"}).database == "sqlite:///var/x.db"
+    with pytest.raises(ValueError, match="WARDLINE_KEEP_TEXT is 'yes'; allowed: 0, 1"):
+        Settings.from_environment({"WARDLINE_KEEP_TEXT": "yes"})
+
+
+def test_the_probe_within_tolerance_is_ready_without_a_warning() -> None:
+    """The difference is reported all the same."""
+    readiness = probe(FakeModerator(recorded=0.11))
+    assert (readiness.ready, readiness.bundle, readiness.warnings) == (True, "tiny@1", ())
+    assert readiness.probe_difference == pytest.approx(0.01, abs=1e-6)
+
+
+def test_the_probe_beyond_tolerance_is_ready_with_a_warning() -> None:
+    """The machine computes otherwise; an operator has to see it, callers are still served."""
+    readiness = probe(FakeModerator(recorded=0.2))
+    assert readiness.ready
+    assert "differ by 0.100" in readiness.warnings[0]
+
+
+def test_a_probe_that_cannot_be_scored_is_not_ready() -> None:
+    """No traffic before one text was scored."""
+    readiness = probe(FakeModerator(fails=True))
+    assert (readiness.ready, readiness.probe_difference) == (False, None)
+    assert "no session" in readiness.warnings[0]
+
+
+def test_results_stand_in_the_order_of_the_request_with_errors_between() -> None:
+    """The pipeline and the log see the good items only; every item is answered."""
+    moderator, queue = FakeModerator(), FakeQueue()
+    request = {
+        "items": [
+            {"id": "a", "fields": {"body": "shoes"}, "regions": ["US"]},
+            {"id": "b", "fields": {"body": " "}, "regions": ["US"]},
+            {"id": "c", "fields": {"body": "a scam"}, "regions": ["US", "DE"]},
+            {"id": "a", "fields": {"body": "shoes again"}, "regions": ["US"]},
+        ],
+        "explain": "none",
+    }
+    api = ModerationApi(moderator, queue)
+    answer = api.answer(json.dumps(request).encode())
+    api.close()
+    assert [(result.id, result.status) for result in answer.results] == [
+        ("a", "ok"),
+        ("b", "error"),
+        ("c", "ok"),
+        ("a", "error"),
+    ]
+    assert queue.kept == [("a", False), ("c", False)]
+    assert moderator.explained == [True, False]  # the first is the probe
+    assert (answer.usage.items, answer.usage.tokens) == (2, 3)
+    assert api.metrics.registry.get_sample_value("wardline_item_errors_total", {"code": "duplicate_id"}) == 1
+    assert api.metrics.registry.get_sample_value("wardline_stage_seconds_count", {"stage": "record"}) == 1
+
+
+def test_texts_are_kept_only_when_asked_for() -> None:
+    """The setting reaches the queue."""
+    queue = FakeQueue()
+    api = ModerationApi(FakeModerator(), queue, keep_text=True)
+    api.answer(body("x"))
+    api.close()
+    assert queue.kept == [("ad-0", True)]
+
+
+def test_a_batch_without_one_good_item_is_answered_without_the_model() -> None:
+    """All errors, HTTP-wise still a success."""
+    moderator = FakeModerator()
+    api = ModerationApi(moderator, FakeQueue())
+    answer = api.answer(b'{"items": [1, null]}')
+    api.close()
+    assert [result.status for result in answer.results] == ["error", "error"]
+    assert (moderator.explained, answer.usage.items, answer.usage.tokens) == ([True], 0, 0)  # the probe alone
+
+
+def test_the_served_policy_set_may_be_named_with_or_without_its_version() -> None:
+    """Another one is refused: it would be decided by rules the caller did not ask for."""
+    api = ModerationApi(FakeModerator(), FakeQueue())
+    for ref in (POLICY.ref, POLICY.id):
+        assert api.answer(body("x", policy_set=ref)).results[0].status == "ok"
+    for ref in ("ads-default@99", "other", "", "../x.yaml"):
+        with pytest.raises(Problem, match="unknown_policy_set"):
+            api.answer(body("x", policy_set=ref))
+    api.close()
+
+
+def test_when_the_log_cannot_be_written_nothing_is_answered() -> None:
+    """An escalation that nobody would see must not look filed."""
+    api = ModerationApi(FakeModerator(), BrokenQueue())
+    with pytest.raises(Problem, match="queue_unavailable") as error:
+        api.answer(body("x"))
+    api.close()
+    assert error.value.headers == {"Retry-After": "5"}
+
+
+def test_the_event_loop_is_free_while_texts_are_scored() -> None:
+    """The loop lets the scoring thread go; were it blocked, the gate would never open."""
+
+    async def scenario() -> str:
+        moderator = FakeModerator()
+        api = ModerationApi(moderator, FakeQueue())
+        moderator.gate = threading.Event()
+        task = asyncio.create_task(api.moderate(body("x")))
+        await asyncio.sleep(0)
+        moderator.gate.set()
+        answer = await task
+        api.close()
+        return answer.results[0].status
+
+    assert asyncio.run(scenario()) == "ok"
+
+
+def test_beyond_the_longest_queue_requests_are_turned_away_at_once() -> None:
+    """And those that wait are all answered."""
+
+    async def scenario() -> tuple[str, int]:
+        moderator = FakeModerator()
+        api = ModerationApi(moderator, FakeQueue())
+        moderator.gate = threading.Event()
+        tasks = [asyncio.create_task(api.moderate(body("x"))) for _ in range(MAX_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(Problem) as error:
+            await api.moderate(body("x"))
+        moderator.gate.set()
+        answers = await asyncio.gather(*tasks)
+        await api.moderate(body("x"))
+        api.close()
+        return error.value.code, len(answers)
+
+    assert asyncio.run(scenario()) == ("overloaded", MAX_WAITING)
+
+
+def test_policies_say_what_is_served_and_where_data_is_thin() -> None:
+    """A head fitted on fewer than 200 positives says so."""
+    api = ModerationApi(FakeModerator(), FakeQueue())
+    listing = api.policies()
+    api.close()
+    assert [policy["ref"] for policy in listing["policies"] if policy["served"]] == [POLICY.ref]
+    assert listing["policies"][0]["digest"] == POLICY.digest
+    thin = {head["name"] for head in listing["thresholds"]["heads"] if head["little_data"]}
+    assert thin == set(HEADS)  # 150 to 165 positives
+    assert listing["thresholds"]["id"] == FakeModerator.thresholds.id
+    json.dumps(listing)
+
+
+def test_one_policy_is_shown_in_full() -> None:
+    """Default rules and regional ones, ready for JSON; a path is no reference."""
+    api = ModerationApi(FakeModerator(), FakeQueue())
+    shown = json.loads(json.dumps(api.policy(POLICY.ref)))
+    assert shown["regions"]["AE"]["alcohol_tobacco"]["effect"] == "PROHIBITED"
+    assert [head["name"] for head in shown["heads"]] == list(HEADS)
+    assert set(shown["heads"][0]["default"]) == {"effect", "severity", "constraints", "on_error"}
+    for ref in ("ads-default@99", "moderation/policies/ads-default@1.yaml"):
+        with pytest.raises(Problem, match="unknown_policy"):
+            api.policy(ref)
+    api.close()
