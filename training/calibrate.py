@@ -13,20 +13,22 @@ from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.calibration import Calibration
 from training.config import ThresholdConfig
 
-SMOOTHING = 1e-3
-"""How far a curve's offset may be from certainty when a head has no labels of one kind."""
+ENOUGH = 5
+"""Labels of a kind below which our own ads, or a curve, say too little."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Logits and labels of m held-out rows."""
+    """Logits and labels of m held-out rows in the languages the model reads."""
 
     logits: NDArray[np.float32]
     """`[m, H]`, through the served graph: the highest of raw and canonical reading and of all chunks."""
     targets: NDArray[np.float32]
     """`[m, H]`, NaN = unknown."""
     own: NDArray[np.bool_]
-    """`[m]`, true for our own ads: the domain the decisions are for."""
+    """`[m]`, true for our own ads, in which every head but the auxiliary one is known."""
+    ad: NDArray[np.bool_]
+    """`[m]`, true for ads, our own and public ones: what decisions are about."""
 
 
 def fit_calibration(heads: tuple[str, ...], rows: HeldOut) -> Calibration:
@@ -38,7 +40,7 @@ def fit_calibration(heads: tuple[str, ...], rows: HeldOut) -> Calibration:
     for h in range(len(heads)):
         known = ~np.isnan(rows.targets[:, h])
         y, z, own = rows.targets[known, h], rows.logits[known, h], rows.own[known]
-        if min((y == 1).sum(), (y == 0).sum()) < 5:
+        if min((y == 1).sum(), (y == 0).sum()) < ENOUGH:
             continue
         weights = np.where(own, 1.0 / max(own.sum(), 1), 1.0 / max((~own).sum(), 1))
         fit = LogisticRegression(C=1e3).fit(z[:, None], y, sample_weight=weights * len(y))
@@ -53,10 +55,13 @@ def fit_thresholds(
     """Return both cuts per head at the stated prevalence.
 
     With TPR and FPR the shares of positives and negatives at or above a cut, precision at prevalence pi is
-    `pi TPR / (pi TPR + (1 - pi) FPR)`. Own ads measure both where there are enough of them, since public posts are of
-    another kind. `escalate` is the lowest cut whose precision reaches `escalate_precision` and whose share of flagged
-    benign own ads stays within `benign_budget`; `act` the lowest whose precision, with an upper bound on FPR
-    (Clopper and Pearson 1934), reaches `act_precision`, at least `escalate`. Where no cut does, `act` is 1: a person decides.
+    `pi TPR / (pi TPR + (1 - pi) FPR)`. `escalate` is the lowest cut whose precision reaches `escalate_precision` while the
+    share of flagged benign own ads stays within `benign_budget`; `act` the lowest, at least `escalate`, whose precision
+    with an upper bound on FPR (Clopper and Pearson 1934) reaches `act_precision`. Where no cut is precise enough to escalate,
+    the budget alone sets it; where none is precise enough to act, `act` is 1: a person decides.
+
+    Positives are those of our own ads, where there are `ENOUGH` of them, else of all rows. Negatives are our own and public
+    ads that are 0 or that nobody labelled for the head: hidden positives among them only raise the cuts.
 
     Args:
         heads: names of the H heads.
@@ -64,30 +69,36 @@ def fit_thresholds(
         rows: the held-out rows.
         config: prevalence and targets.
     """
-    found = {head: _head_threshold(probabilities[:, h], rows, h, config) for h, head in enumerate(heads)}
+    benign = rows.own & (np.nan_to_num(rows.targets).sum(1) == 0)  # [m]
+    found = {head: _head_threshold(probabilities[:, h], rows, h, benign, config) for h, head in enumerate(heads)}
     return Thresholds.of(prevalence=config.prevalence, heads=found)
 
 
-def _head_threshold(p: NDArray[np.float32], rows: HeldOut, h: int, config: ThresholdConfig) -> HeadThreshold:
-    known = ~np.isnan(rows.targets[:, h])
-    own = known & rows.own
-    basis = "own ads" if (rows.targets[own, h] == 1).sum() >= 5 else "public rows"
-    pool = own if basis == "own ads" else known
-    positives, negatives = np.sort(p[pool & (rows.targets[:, h] == 1)]), np.sort(p[pool & (rows.targets[:, h] == 0)])
-    benign = np.sort(p[rows.own & (np.nan_to_num(rows.targets).sum(1) == 0)])
+def _head_threshold(
+    p: NDArray[np.float32], rows: HeldOut, h: int, benign_rows: NDArray[np.bool_], config: ThresholdConfig
+) -> HeadThreshold:
+    positive = rows.targets[:, h] == 1
+    enough = (positive & rows.own).sum() >= ENOUGH
+    positives = np.sort(p[positive & rows.own] if enough else p[positive])
+    negatives = np.sort(p[rows.ad & ~positive])
+    benign = np.sort(p[benign_rows])
+    basis = f"{'own ads' if enough else 'all rows'}: {len(positives)} positives; ads: {len(negatives)} not known positive"
     if not len(positives) or not len(negatives):
-        return HeadThreshold(escalate=1.0, act=1.0, basis="too few labels", positives=len(positives), negatives=len(negatives))
-    cuts = np.unique(np.concatenate([positives, negatives, benign, [1.0]]))
+        return HeadThreshold(escalate=1.0, act=1.0, basis=basis, positives=len(positives), negatives=len(negatives))
+    cuts = np.unique(np.concatenate([positives, np.nextafter(negatives, np.float32(2.0))])).astype(np.float64)
     tpr = 1 - np.searchsorted(positives, cuts, side="left") / len(positives)  # [cuts], share at or above
     flagged = len(negatives) - np.searchsorted(negatives, cuts, side="left")  # [cuts]
-    budget = (1 - np.searchsorted(benign, cuts, side="left") / max(len(benign), 1)) <= config.benign_budget
-    sure = _precision(tpr, flagged / len(negatives), config.prevalence) >= config.escalate_precision
+    within = len(benign) - np.searchsorted(benign, cuts, side="left") <= config.benign_budget * len(benign)
+    precise = _precision(tpr, flagged / len(negatives), config.prevalence) >= config.escalate_precision
     upper = beta.ppf(config.confidence, flagged + 1, np.maximum(len(negatives) - flagged, 1e-9))
-    surest = _precision(tpr, upper, config.prevalence) >= config.act_precision
-    escalate = _lowest(cuts, budget & sure & (tpr > 0))
+    surely = _precision(tpr, upper, config.prevalence) >= config.act_precision
+    # A head must not fall silent because it is imprecise: then the budget of benign ads alone sets the cut.
+    escalate = _lowest(cuts, within & precise) if (within & precise).any() else _lowest(cuts, within)
+    if not (within & precise).any():
+        basis += f"; precision {config.escalate_precision} not reached, cut by the share of benign ads flagged"
     return HeadThreshold(
-        escalate=round(escalate, 6),
-        act=round(max(escalate, _lowest(cuts, surest & (tpr > 0))), 6),
+        escalate=escalate,
+        act=max(escalate, _lowest(cuts, within & surely)),
         basis=basis,
         positives=len(positives),
         negatives=len(negatives),
@@ -95,14 +106,11 @@ def _head_threshold(p: NDArray[np.float32], rows: HeldOut, h: int, config: Thres
 
 
 def _precision(tpr: NDArray[np.float64], fpr: NDArray[np.float64], prevalence: float) -> NDArray[np.float64]:
+    """Return precision at a prevalence; 0 where nothing is flagged."""
     hit, miss = prevalence * tpr, (1 - prevalence) * fpr
-    return hit / np.maximum(hit + miss, 1e-12)
+    return np.where(tpr > 0, hit / np.maximum(hit + miss, 1e-12), 0.0)
 
 
 def _lowest(cuts: NDArray[np.float64], allowed: NDArray[np.bool_]) -> float:
-    """Return the lowest cut from which on every higher cut with positives is allowed too; 1 when there is none."""
-    if not allowed.any():
-        return 1.0
-    last = len(allowed) - 1 - int(np.argmax(allowed[::-1]))
-    refused = np.flatnonzero(~allowed[: last + 1])
-    return float(cuts[refused[-1] + 1 if len(refused) else 0])
+    """Return the lowest allowed cut, rounded up to six decimals; 1 when none is allowed."""
+    return min(1.0, float(np.ceil(cuts[np.argmax(allowed)] * 1e6) / 1e6)) if allowed.any() else 1.0

@@ -24,7 +24,7 @@ class DataConfig:
     """Sources left out, for example to stay out of domain of an evaluation suite."""
     ads: str = "training/data/ads.jsonl"
     """Our own hand-written ads, relative to the repository."""
-    folds: int = 5
+    folds: int = 3
     """Number of folds; fold 0 is never seen by the adapter and is what calibration and thresholds are fitted on."""
 
     def __post_init__(self) -> None:
@@ -46,19 +46,19 @@ class AdapterConfig:
     """LoRA alpha; the update is scaled by alpha / rank."""
     rows: int = 50_000
     """Public rows of the balanced sample."""
-    english_share: float = 0.7
+    english_share: float = 0.8
     """Share of the sample that is English: the base encoder reads little else."""
     licences: tuple[str, ...] = ("open",)
     """Row licences the adapter may see, whatever `data.licences` lets the heads see."""
     without_sources: tuple[str, ...] = ("rtplx_prompts", "rtplx_benign", "rtplx_completions")
     """Sources only the heads see, so that one adapter serves the comparison with and without them."""
-    ad_repeats: int = 4
+    ad_repeats: int = 5
     """How often each of our own ads is seen."""
     tokens_per_step: int = 2_048
     """Padded tokens of one optimiser step."""
     max_tokens: int = 128
     """Longer rows are cut here while training; serving chunks instead."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 8e-4
     """Peak learning rate of the LoRA matrices."""
     head_learning_rate: float = 1e-3
     """Peak learning rate of the heads trained along."""
@@ -84,7 +84,7 @@ class HeadsConfig:
     """Peak learning rate."""
     weight_decay: float = 0.01
     """AdamW weight decay."""
-    ad_weight: float = 4.0
+    ad_weight: float = 6.0
     """Weight of a label of our own ads against a label of a public row."""
     unlabelled_share: float = 0.3
     """Total weight of unlabelled rows of other sources, per head, as a share of the known labels' total weight."""
@@ -102,7 +102,7 @@ class ThresholdConfig:
     """Lowest precision, at that prevalence, at which the policy may act by itself."""
     confidence: float = 0.9
     """One-sided confidence of the bound on the act precision."""
-    benign_budget: float = 0.008
+    benign_budget: float = 0.006
     """Highest share of benign ads that a single head may flag."""
 
 

@@ -72,21 +72,23 @@ def fold_of(group: Sequence[str] | NDArray[np.str_], *, folds: int, seed: int) -
     )
 
 
-def target_row(labels: Mapping[str, int], *, known: float = np.nan) -> NDArray[np.float32]:
+def target_row(labels: Mapping[str, int | None], *, known: float = np.nan) -> NDArray[np.float32]:
     """Return the targets `[H]` of one row; a head without a label gets `known` (NaN: unknown)."""
     row = np.full(len(HEADS), known, dtype=np.float32)
     for name, value in labels.items():
         head = HEAD_OF_LABEL.get(name, name)
-        if head in HEADS:  # labels without a head (bias, sexism, ...) are not targets
+        # Labels without a head (bias, sexism, ...) are not targets; a table of rows says None for a label a row lacks.
+        if head in HEADS and value is not None:
             row[HEADS.index(head)] = value
     return row
 
 
-def load_public(path: Path) -> Examples:
-    """Return the rows of a moderation file, of every licence; `allowed_rows` picks from them.
+def load_public(path: Path, config: DataConfig) -> Examples:
+    """Return the rows of a moderation file whose licence, or source, the configuration allows.
 
     Args:
         path: `train.jsonl(.xz)` in the form `training/data/README.md` describes.
+        config: `licences` and `also_sources`; `without_sources` is left to the stages.
 
     Raises:
         FileNotFoundError: no such file; the message says what data is wanted.
@@ -97,6 +99,8 @@ def load_public(path: Path) -> Examples:
             "training/data/README.md gives its form and the public sources"
         )
     rows = load_dataset("json", data_files={"train": str(path)}, split="train")
+    licensed = np.isin(rows["licence"], config.licences) | np.isin(rows["source"], config.also_sources)
+    rows = rows.select(np.flatnonzero(licensed))
     return Examples(
         texts=tuple(rows["text"]),
         targets=np.stack([target_row(labels) for labels in rows["labels"]]),
@@ -131,12 +135,6 @@ def load_ads(path: Path) -> Examples:
 def _readings(text: str) -> list[str]:
     canonical = normalise(text).canonical
     return [text] if canonical == text else [text, canonical]
-
-
-def allowed_rows(examples: Examples, config: DataConfig) -> NDArray[np.bool_]:
-    """Return `[n]`, true where the configuration lets a row be learnt from."""
-    licensed = np.isin(examples.licence, config.licences) | np.isin(examples.source, config.also_sources)
-    return licensed & ~np.isin(examples.source, config.without_sources)
 
 
 def ad_text(row: Mapping[str, str | None]) -> str:

@@ -95,7 +95,8 @@ def _trainable(modules: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
 def _save(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path: Path, step: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    torch.save({"step": step, "modules": _trainable(modules), "optimizer": optimizer.state_dict()}, part)
+    state = {"step": step, "modules": _trainable(modules), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
+    torch.save(state, part)
     part.replace(path)
 
 
@@ -108,6 +109,7 @@ def _resume(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path
             for name, value in saved.items():
                 module.get_parameter(name).copy_(value)
     optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state.get("rng", torch.get_rng_state()))  # dropout goes on where it stopped
     log.info("resumed", checkpoint=path.name, step=state["step"])
     return int(state["step"])
 

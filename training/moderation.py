@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from training.assemble import Parts, write_bundle
 from training.base_model import BaseModel, load_base_model, round_to_int8
 from training.calibrate import HeldOut, fit_calibration, fit_thresholds
 from training.config import ModerationConfig
-from training.examples import HEADS, OWN_ADS, Examples, allowed_rows, concatenate, fold_of, load_ads, load_public
+from training.examples import HEADS, OWN_ADS, Examples, concatenate, fold_of, load_ads, load_public
 from training.export import StatesGraph, export_onnx, quantise
 from training.heads import AttentionHeads
 from training.sampling import Weighted, weigh
@@ -34,7 +33,7 @@ log = structlog.get_logger()
 REPOSITORY = Path(__file__).resolve().parent.parent
 HELD_OUT_ROWS = 20_000
 """Public rows of the held-out fold that calibration looks at; all of our own ads of that fold are."""
-MAX_STATE_TOKENS = 128
+MAX_STATE_TOKENS = 96
 """Tokens of a row that the heads learn from."""
 
 
@@ -62,19 +61,21 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
     torch.set_num_threads(run.threads)
     examples = _load(config, run)
     fold = fold_of(examples.group, folds=config.data.folds, seed=config.seed)
-    allowed = allowed_rows(examples, config.data)
-    for_adapter = allowed & (fold != 0) & np.isin(examples.licence, (*config.adapter.licences,))
-    for_adapter |= allowed & (fold != 0) & np.isin(examples.source, config.data.also_sources)
-    for_adapter &= ~np.isin(examples.source, config.adapter.without_sources)
+    allowed = ~np.isin(examples.source, config.data.without_sources)
+    for_adapter = (fold != 0) & ~np.isin(examples.source, config.adapter.without_sources)
+    for_adapter &= np.isin(examples.licence, config.adapter.licences) | np.isin(examples.source, config.data.also_sources)
     log.info("examples", rows=len(examples), allowed=int(allowed.sum()), held_out=int((allowed & (fold == 0)).sum()))
 
     seen = examples.take(np.flatnonzero(for_adapter))
-    folder = run.runs / f"adapter-{_key(config.base_sha256, config.adapter, config.seed, config.heads.hidden, seen)}"
-    adapter = train_adapter(_base(config), seen, config.adapter, config.heads, folder=folder, seed=config.seed)
     base = _base(config)
+    folder = run.runs / f"adapter-{_key(base.sha256, config.adapter, config.seed, config.heads.hidden, seen)}"
+    # Training wraps the layers of the model it is given, so it gets one of its own.
+    adapter = train_adapter(_base(config), seen, config.adapter, config.heads, folder=folder, seed=config.seed)
     encoder = load_slots(base.model, adapter, config.adapter)
     states = _states(encoder_graph(folder, encoder), base, examples, run, folder)
 
+    # Cuts are for the languages the model reads; ads in others go to a person anyway.
+    held_out = allowed & (fold == 0) & np.isin(np.char.partition(examples.lang, "-")[:, 0], config.languages)
     heads_config = config.heads
     rows = np.flatnonzero(allowed)
     weighted = _weigh(examples, rows, config)
@@ -90,7 +91,7 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
         encoder=encoder, heads=crossfit, base=base, adapter=adapter.folder, calibration=_identity(),
         thresholds=Thresholds.of(prevalence=config.thresholds.prevalence, heads={}), training={},
     )  # fmt: skip
-    held = _held_out(write_bundle(run.runs / f"{config.name}-crossfit", parts, config), examples, allowed & (fold == 0))
+    held = _held_out(write_bundle(run.runs / f"{config.name}-crossfit", parts, config), examples, held_out)
     calibration = fit_calibration(HEADS, held)
     thresholds = fit_thresholds(HEADS, calibration.probabilities(held.logits), held, config.thresholds)
     finished = dataclasses.replace(
@@ -117,7 +118,7 @@ def _load(config: ModerationConfig, run: Run) -> Examples:
         return ads
     folder = run.data / "moderation"
     path = next((p for p in (folder / "train.jsonl.xz", folder / "train.jsonl") if p.is_file()), folder / "train.jsonl.xz")
-    return concatenate([load_public(path), ads])
+    return concatenate([load_public(path, config.data), ads])
 
 
 def _base(config: ModerationConfig) -> BaseModel:
@@ -139,7 +140,8 @@ def _states(graph: Path, base: BaseModel, examples: Examples, run: Run, folder: 
     ids = [encoding.ids for encoding in base.tokenizer.encode_batch(list(examples.texts))]
     cut = [row if len(row) <= MAX_STATE_TOKENS else [*row[: MAX_STATE_TOKENS - 1], row[-1]] for row in ids]
     dim = base.model.config.hidden_size
-    return cache_states(graph, cut, folder=folder / "states", dim=dim, slot=1, threads=run.threads)
+    digest = hashlib.sha256(repr(cut).encode()).hexdigest()[:12]
+    return cache_states(graph, cut, folder=folder / f"states-{digest}", dim=dim, slot=1, threads=run.threads)
 
 
 def _weigh(examples: Examples, rows: NDArray[np.intp], config: ModerationConfig) -> Weighted:
@@ -171,6 +173,7 @@ def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_]) -> He
         logits=np.concatenate(logits),
         targets=examples.targets[rows],
         own=examples.source[rows] == OWN_ADS,
+        ad=(examples.source[rows] == OWN_ADS) | (examples.kind[rows] == "ad"),
     )
 
 
