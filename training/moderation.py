@@ -25,7 +25,7 @@ from training.examples import HEADS, OWN_ADS, Examples, concatenate, fold_of, lo
 from training.export import StatesGraph, export_onnx, quantise
 from training.heads import AttentionHeads
 from training.sampling import Weighted, weigh
-from training.states import CachedStates, cache_states
+from training.states import JoinedStates, cache_states
 from training.violation_heads import train_heads
 
 log = structlog.get_logger()
@@ -62,8 +62,8 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
     examples = _load(config, run)
     fold = fold_of(examples.group, folds=config.data.folds, seed=config.seed)
     allowed = ~np.isin(examples.source, config.data.without_sources)
-    for_adapter = (fold != 0) & ~np.isin(examples.source, config.adapter.without_sources)
-    for_adapter &= np.isin(examples.licence, config.adapter.licences) | np.isin(examples.source, config.data.also_sources)
+    shared = np.isin(examples.licence, config.adapter.licences) | np.isin(examples.source, config.data.also_sources)
+    for_adapter = shared & (fold != 0) & ~np.isin(examples.source, config.adapter.without_sources)
     log.info("examples", rows=len(examples), allowed=int(allowed.sum()), held_out=int((allowed & (fold == 0)).sum()))
 
     seen = examples.take(np.flatnonzero(for_adapter))
@@ -72,7 +72,7 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
     # Training wraps the layers of the model it is given, so it gets one of its own.
     adapter = train_adapter(_base(config), seen, config.adapter, config.heads, folder=folder, seed=config.seed)
     encoder = load_slots(base.model, adapter, config.adapter)
-    states = _states(encoder_graph(folder, encoder), base, examples, run, folder)
+    states = _states(encoder_graph(folder, encoder), base, examples, run, shared)
 
     # Cuts are for the languages the model reads; ads in others go to a person anyway.
     held_out = allowed & (fold == 0) & np.isin(np.char.partition(examples.lang, "-")[:, 0], config.languages)
@@ -136,12 +136,21 @@ def _key(base_sha256: str, config: object, seed: int, hidden: int, examples: Exa
     return digest.hexdigest()[:12]
 
 
-def _states(graph: Path, base: BaseModel, examples: Examples, run: Run, folder: Path) -> CachedStates:
+def _states(graph: Path, base: BaseModel, examples: Examples, run: Run, shared: NDArray[np.bool_]) -> JoinedStates:
+    """Return the states of all examples; those of `shared` rows lie in a cache that other configurations use too."""
     ids = [encoding.ids for encoding in base.tokenizer.encode_batch(list(examples.texts))]
     cut = [row if len(row) <= MAX_STATE_TOKENS else [*row[: MAX_STATE_TOKENS - 1], row[-1]] for row in ids]
-    dim = base.model.config.hidden_size
-    digest = hashlib.sha256(repr(cut).encode()).hexdigest()[:12]
-    return cache_states(graph, cut, folder=folder / f"states-{digest}", dim=dim, slot=1, threads=run.threads)
+    parts = []
+    part, place = (np.zeros(len(examples), dtype=np.int64) for _ in range(2))
+    for rows in (np.flatnonzero(shared), np.flatnonzero(~shared)):
+        if not len(rows):
+            continue
+        part[rows], place[rows] = len(parts), np.arange(len(rows))
+        some = [cut[i] for i in rows]
+        folder = graph.parent / f"states-{hashlib.sha256(repr(some).encode()).hexdigest()[:12]}"
+        dim = base.model.config.hidden_size
+        parts.append(cache_states(graph, some, folder=folder, dim=dim, slot=1, threads=run.threads))
+    return JoinedStates(parts=tuple(parts), part=part, place=place)
 
 
 def _weigh(examples: Examples, rows: NDArray[np.intp], config: ModerationConfig) -> Weighted:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -27,9 +28,24 @@ SHARD_ROWS = 8_192
 """Rows computed between two notes of progress."""
 
 
+class TokenStates(Protocol):
+    """Token states of n rows, wherever they lie."""
+
+    @property
+    def dim(self) -> int:
+        """Return the width d of a state."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the tokens of each row, `[n]`."""
+
+    def row(self, number: int) -> NDArray[np.float16]:
+        """Return the states `[t, d]` of one row."""
+
+
 @dataclass(frozen=True)
 class CachedStates:
-    """Token states of n rows, one after the other."""
+    """Token states of n rows in one memory map, one row after the other."""
 
     states: NDArray[np.float16]
     """`[sum of tokens, d]`, a memory map."""
@@ -37,18 +53,57 @@ class CachedStates:
     """`[n + 1]`; row i holds `states[offsets[i]:offsets[i + 1]]`."""
 
     @property
+    def dim(self) -> int:
+        """Return the width d of a state."""
+        return int(self.states.shape[1])
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """Return the tokens of each row, `[n]`."""
         return np.diff(self.offsets)
 
-    def batch(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
-        """Return states float32 `[b, t, d]`, zero on padding, and the mask int64 `[b, t]`."""
-        lengths = self.lengths[rows]
-        states = np.zeros((len(rows), lengths.max(), self.states.shape[1]), dtype=np.float16)
-        for i, row in enumerate(rows):
-            states[i, : lengths[i]] = self.states[self.offsets[row] : self.offsets[row + 1]]
-        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
-        return torch.from_numpy(states).float(), torch.from_numpy(mask.astype(np.int64))
+    def row(self, number: int) -> NDArray[np.float16]:
+        """Return the states `[t, d]` of one row."""
+        return self.states[self.offsets[number] : self.offsets[number + 1]]
+
+
+@dataclass(frozen=True)
+class JoinedStates:
+    """Token states of n rows that lie in several caches, so that a run with more rows reuses those of a smaller one."""
+
+    parts: tuple[CachedStates, ...]
+    part: NDArray[np.int64]
+    """`[n]`, the cache each row lies in."""
+    place: NDArray[np.int64]
+    """`[n]`, its number there."""
+
+    @property
+    def dim(self) -> int:
+        """Return the width d of a state."""
+        return self.parts[0].dim
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the tokens of each row, `[n]`."""
+        lengths = np.zeros(len(self.part), dtype=np.int64)
+        for k, part in enumerate(self.parts):
+            lengths[self.part == k] = part.lengths[self.place[self.part == k]]
+        return lengths
+
+    def row(self, number: int) -> NDArray[np.float16]:
+        """Return the states `[t, d]` of one row."""
+        return self.parts[self.part[number]].row(int(self.place[number]))
+
+
+def padded_states(states: TokenStates, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
+    """Return the states of `rows` as float32 `[b, t, d]`, zero on padding, and their mask int64 `[b, t]`."""
+    found = [states.row(int(row)) for row in rows]
+    lengths = np.array([len(row) for row in found])
+    padded = np.zeros((len(rows), lengths.max(), states.dim), dtype=np.float16)
+    for i, row in enumerate(found):
+        padded[i, : lengths[i]] = row
+    mask = np.arange(lengths.max())[None, :] < lengths[:, None]  # [b, t]
+    return torch.from_numpy(padded).float(), torch.from_numpy(mask.astype(np.int64))
 
 
 def cache_states(

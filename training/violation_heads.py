@@ -20,13 +20,13 @@ from training.heads import AttentionHeads
 from training.loop import LoopConfig, run_steps
 from training.losses.masked_bce import masked_bce
 from training.sampling import Weighted
-from training.states import CachedStates
+from training.states import TokenStates, padded_states
 
 log = structlog.get_logger()
 
 
 def train_heads(
-    states: CachedStates,
+    states: TokenStates,
     weighted: Weighted,
     rows: NDArray[np.intp],
     config: HeadsConfig,
@@ -48,9 +48,9 @@ def train_heads(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    heads = AttentionHeads(len(HEADS), states.states.shape[1], hidden=config.hidden, dropout=config.dropout)
+    heads = AttentionHeads(len(HEADS), states.dim, hidden=config.hidden, dropout=config.dropout)
     heads.load_state_dict(load_file(str(start_from)))
-    lengths = states.lengths[rows]
+    lengths = states.lengths[rows]  # [rows]
     batches = token_budget_batches(lengths.tolist(), budget=config.batch_rows * int(np.median(lengths)))
     steps: list[Callable[[], Tensor]] = [
         partial(_loss, heads, states, weighted, rows[batches[i]])
@@ -62,7 +62,7 @@ def train_heads(
     return heads.eval()
 
 
-def _loss(heads: AttentionHeads, states: CachedStates, weighted: Weighted, rows: NDArray[np.intp]) -> Tensor:
-    token_states, mask = states.batch(rows)
+def _loss(heads: AttentionHeads, states: TokenStates, weighted: Weighted, rows: NDArray[np.intp]) -> Tensor:
+    token_states, mask = padded_states(states, rows)
     logits, _ = heads(token_states, mask)
     return masked_bce(logits, torch.from_numpy(weighted.targets[rows]), torch.from_numpy(weighted.weights[rows]))
