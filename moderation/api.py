@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from moderation import schema
 from moderation.auth import KEYS_VARIABLE, KeyRing, load_keys
@@ -63,27 +64,43 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """The settings that the variables WARDLINE_* name.
+        """The settings that the variables WARDLINE_* name, relative paths counted from the working folder.
 
         Raises:
-            ValueError: when WARDLINE_KEEP_TEXT is neither 0 nor 1.
+            ValueError: when WARDLINE_KEEP_TEXT is neither 0 nor 1, or the database is no URL.
         """
         keep_text = environment.get("WARDLINE_KEEP_TEXT", "0")
         if keep_text not in {"0", "1"}:
             raise ValueError(f"WARDLINE_KEEP_TEXT is {keep_text!r}; allowed: 0, 1")
         bundle, keys = environment.get("WARDLINE_BUNDLE"), environment.get(KEYS_VARIABLE)
         return cls(
-            bundle=Path(bundle) if bundle else None,
+            bundle=Path(bundle).absolute() if bundle else None,
             policy=environment.get("WARDLINE_POLICY") or cls.policy,
             database=database_url(environment.get("WARDLINE_DATABASE") or cls.database),
-            keys=Path(keys) if keys else None,
+            keys=Path(keys).absolute() if keys else None,
             keep_text=keep_text == "1",
         )
 
+    def environment(self) -> dict[str, str]:
+        """The variables that name these settings from any working folder."""
+        paths = {"WARDLINE_BUNDLE": self.bundle, KEYS_VARIABLE: self.keys}
+        return {name: str(path) for name, path in paths.items() if path} | {"WARDLINE_DATABASE": self.database}
+
 
 def database_url(named: str) -> str:
-    """The URL of a database that is named by its URL or by its file."""
-    return named if "://" in named else f"sqlite:///{named}"
+    """The URL of a database that is named by its URL or by its file, the file counted from here.
+
+    Raises:
+        ValueError: the URL is none.
+    """
+    given = named if "://" in named else f"sqlite:///{named}"
+    try:
+        url = make_url(given)
+    except ArgumentError as error:
+        raise ValueError(f"WARDLINE_DATABASE: found {named!r}, expected a file or a database URL") from error
+    if url.get_backend_name() != "sqlite" or url.query or url.database in {None, "", ":memory:"}:
+        return given
+    return f"{url.drivername}:///{Path(str(url.database)).absolute()}"
 
 
 @dataclass(frozen=True)
@@ -287,7 +304,9 @@ def probe(moderator: Scorer) -> Readiness:
     bundle = f"{manifest.name}@{manifest.version}"
     try:
         scores = moderator.probabilities([manifest.probe.text])[0]  # [H]
-        moderator.moderate([Item(id="probe", fields={"text": manifest.probe.text}, regions=(PROBE_REGION,))], explain=True)
+        moderator.moderate(
+            [Item(id="probe", fields={"text": manifest.probe.text}, regions=(PROBE_REGION,))], explain=True
+        )
     except ScoringError as error:
         return Readiness(False, bundle, None, (f"the probe text could not be scored: {error}",))
     recorded = manifest.probe.probabilities

@@ -129,9 +129,7 @@ def _policies(result: Mapping[str, Any]) -> list[str]:
 
 
 def _evidence(result: Mapping[str, Any]) -> str:
-    parts = [
-        part for decision in result["decisions"] for entry in decision["entries"] for part in entry["evidence"]
-    ]
+    parts = [part for decision in result["decisions"] for entry in decision["entries"] for part in entry["evidence"]]
     if not parts:
         return ""
     best = max(parts, key=lambda part: float(part["weight"]))
@@ -201,9 +199,7 @@ def service_environment(folder: Path, database: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(
-    command: Sequence[str], *, environment: Mapping[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a command for the length of the block, its output in `log`; it and its children never outlive the block."""
     with log.open("wb") as output:
         # A session of its own: Ctrl-C at the terminal reaches this process alone, which then stops the service.

@@ -223,7 +223,8 @@ class Moderator:
                 start, end = normalised.original_span(span.start, span.end) if canonical else (span.start, span.end)
                 evidence[head].append(_locate(text, start, end, weight=span.drop, source="model"))
         for match in self._rules.find(normalised.canonical):
-            if match.head in evidence and len(evidence[match.head]) <= MAX_RULE_EVIDENCE:
+            shown = sum(piece.source == "rule" for piece in evidence.get(match.head, ()))
+            if match.head in evidence and shown < MAX_RULE_EVIDENCE:
                 start, end = normalised.original_span(match.start, match.end)
                 evidence[match.head].append(_locate(text, start, end, weight=0.0, source="rule"))
         return evidence

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from moderation.decision import Decision, Entry, Evidence, ItemError, RegionDecision
 from moderation.pipeline import Item
 from moderation.schema import OffsetUnit
+from retrieval_shared.language import Language
+from retrieval_shared.text import Obfuscation
 
 ActionName = Literal["approve", "limit", "escalate", "reject"]
 
@@ -144,18 +146,27 @@ def render_decision(decision: Decision, item: Item, *, offset_unit: OffsetUnit) 
     """The result of a decided item; `item` holds the texts that evidence offsets are counted in."""
     if decision.error is not None:
         return render_error(decision.id, decision.error)
-    language, obfuscation = decision.language, decision.obfuscation
     return OkResult(
         id=decision.id,
-        language=language
-        and LanguageResponse(code=language.code, confidence=language.confidence, supported=language.supported),
+        language=_render_language(decision.language),
         decisions=[_render_region(region, item.fields, offset_unit) for region in decision.decisions],
-        obfuscation=obfuscation
-        and ObfuscationResponse(score=obfuscation.score, transforms=list(obfuscation.transforms)),
+        obfuscation=_render_obfuscation(decision.obfuscation),
         degraded=decision.degraded,
         truncated=decision.truncated,
         versions=dict(decision.versions),
     )
+
+
+def _render_language(found: Language | None) -> LanguageResponse | None:
+    if found is None:
+        return None
+    return LanguageResponse(code=found.code, confidence=found.confidence, supported=found.supported)
+
+
+def _render_obfuscation(found: Obfuscation | None) -> ObfuscationResponse | None:
+    if found is None:
+        return None
+    return ObfuscationResponse(score=found.score, transforms=list(found.transforms))
 
 
 def _render_region(region: RegionDecision, fields: Mapping[str, str], unit: OffsetUnit) -> RegionResponse:

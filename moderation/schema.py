@@ -66,9 +66,7 @@ Region = Annotated[StrictStr, StringConstraints(max_length=16), AfterValidator(_
 Certificate = Annotated[
     StrictStr, StringConstraints(max_length=64, pattern=r"^[a-z][a-z0-9_]*:.+$"), AfterValidator(_of_known_region)
 ]
-LanguageTag = Annotated[
-    StrictStr, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$")
-]
+LanguageTag = Annotated[StrictStr, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$")]
 
 
 class FieldsRequest(_Closed):
@@ -119,9 +117,7 @@ class ItemRequest(_Closed):
             scheduled_at=given.scheduled_at,
         )
         regions = tuple(dict.fromkeys(self.regions))
-        return Item(
-            id=self.id, fields=self.fields.present(), regions=regions, language=self.language, context=context
-        )
+        return Item(id=self.id, fields=self.fields.present(), regions=regions, language=self.language, context=context)
 
 
 class ModerateRequest(_Closed):

@@ -165,11 +165,12 @@ class ReadyBody:
         await JSONResponse(body, status_code=200 if readiness.ready else 503)(scope, receive, send)
 
 
-def check_start(environment: Mapping[str, str]) -> None:
-    """Returns when a service could start under these settings; checked once, before any worker is started.
+def check_start(environment: Mapping[str, str]) -> Settings:
+    """The settings, when a service can start under them; checked once, before any worker is started.
 
     Raises:
-        BentoMLException: the bundle is missing or damaged, the database cannot be opened, or a setting is wrong. BentoML prints it and stops.
+        BentoMLException: the bundle is missing or damaged, the database cannot be opened, or a setting is wrong;
+            BentoML prints it and stops.
     """
     try:
         settings = Settings.from_environment(environment)
@@ -180,6 +181,7 @@ def check_start(environment: Mapping[str, str]) -> None:
         Store(settings.database).close()
     except (WardlineError, ValueError) as error:
         raise BentoMLException(f"Wardline cannot start: {error}") from error
+    return settings
 
 
 def current_api() -> ModerationApi:
@@ -204,7 +206,8 @@ class ModerationHost:
     @bentoml.on_deployment
     def check_start() -> None:  # type: ignore[misc]  # BentoML calls it on the class, before there is a self
         """Stops the start with a clear message when the bundle or a setting is unusable."""
-        check_start(os.environ)
+        # Workers run in the bento's own folder and inherit this environment: there a relative path would mislead them.
+        os.environ.update(check_start(os.environ).environment())
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -218,4 +221,5 @@ class Moderation(ModerationHost):
     """Moderation alone; the front door serves all products."""
 
 
-Moderation.add_asgi_middleware(ReadyBody, current=current_readiness)
+# mypy does not follow what a class decorator returns.
+Moderation.add_asgi_middleware(ReadyBody, current=current_readiness)  # type: ignore[attr-defined]

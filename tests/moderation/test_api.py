@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy.exc import OperationalError
 
-from moderation.api import MAX_WAITING, ModerationApi, Settings, probe
+from moderation.api import MAX_WAITING, ModerationApi, Settings, database_url, probe
 from moderation.decision import Decision, decide, decide_failed
 from moderation.pipeline import Item
 from moderation.policy import Policy, load_policy
@@ -123,7 +123,7 @@ class FakeQueue:
 class BrokenQueue(FakeQueue):
     """A database that has gone away."""
 
-    def record(self, decisions: Sequence[Decision], items: Sequence[Item], *, keep_text: bool) -> list[Decision]:
+    def record(self, *_: object, **__: object) -> list[Decision]:
         """Fails as SQLAlchemy does."""
         raise OperationalError("INSERT", {}, Exception("disk full"))
 
@@ -136,20 +136,43 @@ def body(*texts: str, region: str = "US", **changes: object) -> bytes:
 
 def test_settings_come_from_the_environment() -> None:
     """Nothing set means the shipped bundle, no keys, no texts kept; empty counts as not set."""
-    assert Settings.from_environment({}) == Settings()
-    assert Settings.from_environment({"WARDLINE_BUNDLE": "", "WARDLINE_KEYS": "", "WARDLINE_POLICY": ""}) == Settings()
+    nothing = Settings.from_environment({})
+    assert nothing == Settings(database=f"sqlite:///{Path.cwd()}/var/wardline.db")
+    assert Settings.from_environment({"WARDLINE_BUNDLE": "", "WARDLINE_KEYS": "", "WARDLINE_POLICY": ""}) == nothing
     full = {
-        "WARDLINE_BUNDLE": "b",
+        "WARDLINE_BUNDLE": "/b",
         "WARDLINE_POLICY": "ads-default@1",
-        "WARDLINE_DATABASE": "sqlite:///x.db",
-        "WARDLINE_KEYS": "k.yaml",
+        "WARDLINE_DATABASE": "sqlite:////x.db",
+        "WARDLINE_KEYS": "/k.yaml",
         "WARDLINE_KEEP_TEXT": "1",
     }
-    expected = Settings(Path("b"), "ads-default@1", "sqlite:///x.db", Path("k.yaml"), True)
+    expected = Settings(Path("/b"), "ads-default@1", "sqlite:////x.db", Path("/k.yaml"), True)
     assert Settings.from_environment(full) == expected
-    assert Settings.from_environment({"WARDLINE_DATABASE": "var/x.db"}).database == "sqlite:///var/x.db"
     with pytest.raises(ValueError, match="WARDLINE_KEEP_TEXT is 'yes'; allowed: 0, 1"):
         Settings.from_environment({"WARDLINE_KEEP_TEXT": "yes"})
+
+
+def test_relative_paths_hold_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker runs elsewhere: what its parent hands down names the same files."""
+    monkeypatch.chdir(tmp_path)
+    given = {"WARDLINE_BUNDLE": "b", "WARDLINE_KEYS": "k.yaml", "WARDLINE_DATABASE": "var/w.db"}
+    settings = Settings.from_environment(given)
+    handed = settings.environment()
+    assert handed == {
+        "WARDLINE_BUNDLE": f"{tmp_path}/b",
+        "WARDLINE_KEYS": f"{tmp_path}/k.yaml",
+        "WARDLINE_DATABASE": f"sqlite:///{tmp_path}/var/w.db",
+    }
+    monkeypatch.chdir("/")
+    assert Settings.from_environment(handed) == settings
+
+
+def test_a_database_is_a_file_or_a_url() -> None:
+    """Passwords survive, memory stays memory, nonsense is refused."""
+    for url in ("postgresql://u:secret@db/wardline", "sqlite:////abs/w.db", "sqlite:///:memory:"):
+        assert database_url(url) == url
+    with pytest.raises(ValueError, match="expected a file or a database URL"):
+        database_url("://")
 
 
 def test_the_probe_within_tolerance_is_ready_without_a_warning() -> None:

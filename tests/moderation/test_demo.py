@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import socket
@@ -56,9 +57,8 @@ def ad(title: str, identifier: str = "a") -> dict[str, Any]:
 
 def drawn(ads: list[dict[str, Any]], results: list[dict[str, Any]]) -> str:
     """The table as text, wide enough not to wrap."""
-    console = Console(width=200, record=True, file=open("/dev/null", "w", encoding="utf-8"))  # noqa: SIM115
-    with console.file:
-        console.print(decision_table(ads, results))
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(decision_table(ads, results))
     return console.export_text()
 
 
@@ -76,8 +76,18 @@ def test_the_table_shows_title_language_actions_policies_and_the_strongest_evide
     weak = {"field": "title", "text": "Bier", "weight": 0.1}
     strong = {"field": "body", "text": "Freibier", "weight": 0.9}
     hit = [entry("alcohol_tobacco", 0.91, weak), entry("scam", 0.4)]
-    text = drawn([ad("Bier [bold]")], [result(("DE", "limit", hit), ("AE", "reject", [entry("alcohol_tobacco", 0.93, strong)]))])
-    for shown in ("a: Bier [bold]", "de", "DE limit", "AE reject", "alcohol_tobacco 0.93", "scam 0.40", "body: “Freibier”"):
+    text = drawn(
+        [ad("Bier [bold]")], [result(("DE", "limit", hit), ("AE", "reject", [entry("alcohol_tobacco", 0.93, strong)]))]
+    )
+    for shown in (
+        "a: Bier [bold]",
+        "de",
+        "DE limit",
+        "AE reject",
+        "alcohol_tobacco 0.93",
+        "scam 0.40",
+        "body: “Freibier”",
+    ):
         assert shown in text
     assert "0.91" not in text
     assert "“Bier”" not in text
@@ -170,7 +180,9 @@ def test_the_whole_demonstration_with_a_service_that_stands_in(
     check_port(port)
 
 
-def test_the_service_of_the_demonstration_is_apart_from_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_of_the_demonstration_is_apart_from_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its own database and BentoML home, no keys, loopback only, nothing sent home."""
     monkeypatch.setenv("WARDLINE_KEYS", "keys.yaml")
     environment = demo.service_environment(tmp_path, "sqlite:///x.db")

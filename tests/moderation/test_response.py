@@ -110,7 +110,9 @@ def test_evidence_is_counted_in_the_unit_asked_for(unit: OffsetUnit, start: int,
         assert TEXT.encode()[start:end].decode() == part["text"]
 
 
-@pytest.mark.parametrize("text", ["", "plain", "\u05e9\u05dc\u05d5\u05dd", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "e\u0301\ufffd\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "plain", "\u05e9\u05dc\u05d5\u05dd", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "e\u0301\ufffd\x00"]
+)
 def test_offsets_agree_with_the_encodings_at_every_place(text: str) -> None:
     """Zero maps to zero, the end to the encoded length, and every step between to its prefix."""
     for index in range(len(text) + 1):

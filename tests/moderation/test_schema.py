@@ -180,7 +180,9 @@ def test_a_region_named_twice_is_answered_once() -> None:
     assert item.regions == ("FR", "DE")
 
 
-@pytest.mark.parametrize("text", ["\U0001f600\U0001f44d\U0001f3fd 50%", "\u05e9\u05dc\u05d5\u05dd \u202eabc", "a\x00b", "e\u0301"])
+@pytest.mark.parametrize(
+    "text", ["\U0001f600\U0001f44d\U0001f3fd 50%", "\u05e9\u05dc\u05d5\u05dd \u202eabc", "a\x00b", "e\u0301"]
+)
 def test_emoji_right_to_left_and_nul_come_through_as_they_are(text: str) -> None:
     """Nothing in an ad's text is refused or changed that can be sent as UTF-8."""
     assert text_of(parse_item(ad(fields={"title": text}))) == {"title": text}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bentoml.exceptions import BentoMLException
 from fastapi.testclient import TestClient
-from httpx import Response
+from httpx2 import Response
 from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -264,7 +264,11 @@ def test_only_plain_json_is_read(client: TestClient, headers: dict[str, str], co
 
 def test_the_request_id_is_echoed_or_made(client: TestClient) -> None:
     """On answers, on problems and on failures; an unusable one is replaced."""
-    for content, status in ((b'{"items": [1]}', 200), (b"{", 400), (json.dumps({"items": [ad("CRASH")]}).encode(), 500)):
+    for content, status in (
+        (b'{"items": [1]}', 200),
+        (b"{", 400),
+        (json.dumps({"items": [ad("CRASH")]}).encode(), 500),
+    ):
         response = send(client, content, **{"x-request-id": "job-7/a"})
         assert (response.status_code, response.headers["x-request-id"]) == (status, "job-7/a")
     for unusable in ("", "a b", "x" * 129):
