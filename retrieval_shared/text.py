@@ -140,9 +140,7 @@ def normalise(text: str) -> NormalisedText:
     return NormalisedText(text, canonical, tuple(starts), tuple(ends), Obfuscation(score, transforms))
 
 
-def _apply(
-    text: str, starts: list[int], ends: list[int], edits: Iterable[Edit]
-) -> tuple[str, list[int], list[int]]:
+def _apply(text: str, starts: list[int], ends: list[int], edits: Iterable[Edit]) -> tuple[str, list[int], list[int]]:
     """Return text and alignment after edits in ascending order; an edit that overlaps the one before is dropped.
 
     A replacement of the same length is aligned letter by letter, any other as a whole.

@@ -91,7 +91,7 @@ def _needed(run: str, before: str, after: str) -> str:
         or (_MONGOLIAN.match(before) is not None and "\u180b" <= run[0] <= "\u180f")
     )
     kept, run = (run[0], run[1:]) if selects else ("", run)
-    if run in {"\u200c", "\u200d"} and after and _joins(run, before, after):
+    if run in {"\u200c", "\u200d"} and _joins(run, before, after or " "):
         kept += run
     return kept
 

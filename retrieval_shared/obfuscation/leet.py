@@ -18,12 +18,12 @@ _LINK = re.compile(
     re.IGNORECASE,
 )
 _HEX = re.compile(r"(?=[a-f]*\d)[0-9a-f]{6,}|0[xb][0-9a-f]+", re.IGNORECASE)
-_POSTCODE = re.compile(r"[A-Z]{1,2}\d[A-Z\d]?\d[BDFGHJLNPQRSTWXYZ]{2}", re.IGNORECASE)
+_POSTCODE = re.compile(r"[A-Z]{1,2}\d[A-Z\d]?\d[BDFGHJLNPQRSTWXYZ]{2}")
 # Names and terms with a digit inside, which would pass for words: codecs, viruses, chips, consoles, classifieds.
 _TERM = re.compile(
     r"(?:mp[34]|ps[345]|html5|css3|web[23]|ipv[46]|md5|sha1|utf8|h\dn\d|co2|buy\d|b1g1|top\d|windows\d|win\d\d?"
     r"|ios\d|hba1c|w3schools|4chan|ak47|ar15|covid\d|a\$ap|c3po|r2d2).*"
-    r"|[a-z]\d|(?:w3c|s3d|y2k|h1b|t1d|a1c|cs50|p53|n95|k12|c4d|l4d2?|d3js)s?|[mwft]4[mwft]+",
+    r"|[a-z][1-9]|(?:w3c|s3d|y2k|h1b|t1d|a1c|cs50|p53|n95|k12|c4d|l4d2?|d3js)s?|[mwft]4[mwft]+",
     re.IGNORECASE,
 )
 # What follows a number that counts or measures: 4th, 5kg, 3bhk, 7days.
@@ -36,11 +36,14 @@ _MEASURE = re.compile(
 _DIMENSION = re.compile(r"[A-Z]{2,}[2-5]D")  # TOTO4D: a game of four digits
 _KNOWN = (_HEX, _POSTCODE, _TERM, _DIMENSION)
 _NUMBER = re.compile(r"\d{3}|(\d)(?!\1)\d|[^\w\s]{4}")  # the only number that is a sound is a digit written twice
-_GLUED = re.compile(r"(?:1st|2nd|3rd|[04-9]th|\d(?:mins?|hrs?|days?|weeks?|kg|mg|ml|km|am|pm|gbp|usd))\b", re.IGNORECASE)
+_GLUED = re.compile(
+    r"(?:1st|2nd|3rd|[04-9]th|\d(?:mins?|hrs?|days?|weeks?|kg|mg|ml|km|am|pm|gbp|usd))\b", re.IGNORECASE
+)
 _AT_WORDS = re.compile("me|us|we|i|he|am|go|im|is|be|it|at|in|on|or|hi|up|my|so|if|no|an")
 _HEAD = re.compile(r"^(?:\d{2,}(?!\d*[^\W\d_]*\d)|[$€£₹¥]+(?=\d)|[@!|+]+)+")
-_TAIL = re.compile(r"(?:[!|+@]+|\d{2,}|[2689]|[$€£₹¥]{3,}|[€£₹¥$]?\d+[€£₹¥$]|[€£₹¥$]\d+)+$")
+_TAIL = re.compile(r"(?:[!|+]+|\d{2,}|[2689]|[$€£₹¥]{3,}|[€£₹¥$]?\d+[€£₹¥$]|[€£₹¥$]\d+)+$")
 _BANG = re.compile("(?i:[b-df-hj-np-tv-xz]{1,3})![a-z]{2,}")  # v!agra, sh!t; not wow!this
+_LONGEST = 48  # characters: longer than any word, and reading letter by letter takes quadratic time
 _STRONG_TOKENS = 2
 """A text with so many undoubted leet words is taken to be written in leet: doubtful ones are read so, too."""
 
@@ -98,6 +101,8 @@ def find_leet(text: str) -> list[Edit]:
 
 def _read(token: str, offset: int, alphabet: _Alphabet) -> tuple[list[Edit], bool]:
     """Return the edits that read a token as a leet word, and whether it undoubtedly is one; no edits if it is none."""
+    if len(token) > _LONGEST or token[0] == "@":  # data, or a handle
+        return [], False
     core = _core(token)
     shift = offset + token.index(core)
     letters = [char for char in core if char.isalpha()]
@@ -136,7 +141,11 @@ def _is_certain(core: str, letters: list[str], alphabet: _Alphabet) -> bool:
     """Return whether a token cannot well be anything but a leet word."""
     inside = [at for at in _inside(core) if core[at] in alphabet.sounds]
     if not inside:
-        return _BANG.fullmatch(core) is not None or re.fullmatch(r"0[^\W\d_aeiouх]\w{3,}", core) is not None and core[1:].islower()
+        return (
+            _BANG.fullmatch(core) is not None
+            or re.fullmatch(r"0[^\W\d_aeiouх]\w{3,}", core) is not None
+            and core[1:].islower()
+        )
     if _NUMBER.search(core) or sum(char in alphabet.further for char in core) > len(inside):
         return False
     if "@" in core and not _is_at_inside(core, alphabet):
@@ -208,7 +217,7 @@ def _spell(core: str, alphabet: _Alphabet) -> str:
 
 
 def _one(before: str, after: str) -> str:
-    """Return what a stroke (1 ! |) stands for between what is written before and after it: i, or l where i reads badly."""
+    """Return what a stroke (1 ! |) between `before` and `after` stands for: i, or l where i reads badly."""
     vowels = "aeiou034@y"
     if not before:
         return "l" if after[:1] in vowels else "i"

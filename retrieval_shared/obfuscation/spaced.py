@@ -106,7 +106,7 @@ def _spells(letters: list[str], *, at_least: int, loosely: bool = False) -> bool
 
     Three letters are a word only as consonant, vowel, consonant, unless read `loosely`, or in a syllabary.
     """
-    alphabetic = [letter.lower() for letter in letters if letter.isalpha()]
+    alphabetic = [letter.lower()[0] for letter in letters if letter.isalpha()]  # İ in lower case is two characters
     word = "".join(letters).lower()
     if len(set(alphabetic)) < 2 or _is_sequence(alphabetic):
         return False
@@ -116,7 +116,11 @@ def _spells(letters: list[str], *, at_least: int, loosely: bool = False) -> bool
         return len(alphabetic) >= max(at_least, 4)
     vowels = [_is_vowel(char) for char in word]
     if len(word) == 3:
-        return at_least <= 3 and (any(vowels) and not all(vowels) if loosely else vowels == [False, True, False])
+        return (
+            at_least <= 3
+            and len(alphabetic) == 3
+            and (any(vowels) and not all(vowels) if loosely else vowels == [False, True, False])
+        )
     return len(word) >= at_least and len(alphabetic) * 2 >= len(word) and len(alphabetic) >= 3 and any(vowels)
 
 
