@@ -2,8 +2,9 @@
 
 Attention proposes, occlusion decides. Where a head looks is a guess about why it fired, not a reason (Jain and Wallace
 2019, "Attention is not explanation"); so the words it looks at most are only candidates, and the one kept is that whose
-deletion lowers the probability most (Li, Monroe and Jurafsky 2016, "Understanding neural networks through representation
-erasure", arXiv 1612.08220). The report measures the result against deleting random stretches of the same length.
+deletion lowers the probability most (Li, Monroe and Jurafsky 2016, "Understanding neural networks through
+representation erasure", arXiv 1612.08220). The report measures the result against deleting random stretches of the
+same length.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def find_spans(classifier: Classifier, reading: str, heads: Sequence[str]) -> di
     scores = classifier.probabilities([reading, *deleted])  # [1 + windows, H]
     found: dict[str, Span] = {}
     for head, number in zip(heads, numbers, strict=True):
-        drops = {window: float(scores[0, number] - scores[1 + unique.index(window), number]) for window in windows[number]}
+        drops = {
+            window: float(scores[0, number] - scores[1 + unique.index(window), number]) for window in windows[number]
+        }
         best = max(drops, key=lambda window: drops[window])
         if drops[best] > 0:
             found[head] = Span(start=words[best[0]][0], end=words[best[1]][1], drop=drops[best])
@@ -72,10 +75,8 @@ def delete(text: str, start: int, end: int) -> str:
     return f"{text[:start].rstrip(' ')} {text[end:].lstrip(' ')}".strip()
 
 
-def _word_attention(
-    classifier: Classifier, reading: str, words: Sequence[tuple[int, int]]
-) -> NDArray[np.float32]:
-    """Return each head's attention `[H, words]` over the words: the sum over a word's tokens, the largest of the chunks."""
+def _word_attention(classifier: Classifier, reading: str, words: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+    """Return each head's attention `[H, words]`: the sum over a word's tokens, the largest of the chunks."""
     starts = np.array([start for start, _ in words])
     attention = np.zeros((len(classifier.heads), len(words)), dtype=np.float32)
     for chunk, weights in classifier.encoder.attention(reading, slot=SLOT):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import structlog
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from moderation.classifier import SLOT, Classifier, Scores
@@ -151,7 +151,7 @@ class Moderator:
         its regions, marked `degraded`.
 
         Args:
-            items: items, or mappings with `fields` or the fields themselves, and optionally `id`, `regions`, `language`.
+            items: items, or mappings with `fields` or the fields themselves, and maybe `id`, `regions`, `language`.
             regions: target regions of items that name none.
             explain: whether to look for evidence (a few more passes per flagged item).
 
@@ -272,8 +272,12 @@ def read_item(raw: Item | Mapping[str, object], *, default_id: str, regions: tup
         given = raw.get("fields")
         source = raw if given is None else given
         if not isinstance(source, Mapping):
-            return _error(str(raw.get("id", default_id)), "invalid_item", "fields: expected a mapping of names to texts")
-        names = source if given is not None else [n for n in ("title", "body", "cta", "landing_text", "text") if n in raw]
+            return _error(
+                str(raw.get("id", default_id)), "invalid_item", "fields: expected a mapping of names to texts"
+            )
+        names = (
+            source if given is not None else [n for n in ("title", "body", "cta", "landing_text", "text") if n in raw]
+        )
         texts = {str(name): source[name] for name in names if source[name] is not None}
         wrong = [name for name, value in texts.items() if not isinstance(value, str)]
         own = raw.get("regions")

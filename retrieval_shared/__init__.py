@@ -1,4 +1,4 @@
-"""Text in, vectors out: normalisation, the shared encoder, bundles and records. Knows neither moderation nor taxonomy."""
+"""Text in, vectors out: normalisation, the shared encoder, bundles, records. Knows neither moderation nor taxonomy."""
 
 from __future__ import annotations
 

@@ -99,16 +99,20 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
             raise BundleError(f"bundle {folder}: {name} is missing")
         found = sha256_of(file)
         if found != expected:
-            raise BundleError(f"bundle {folder}: {name} has sha256 {found}, {MANIFEST} expects {expected}; "
-                              "the file is damaged or belongs to another bundle")
+            raise BundleError(
+                f"bundle {folder}: {name} has sha256 {found}, {MANIFEST} expects {expected}; "
+                "the file is damaged or belongs to another bundle"
+            )
     return Bundle(path=folder, manifest=manifest)
 
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"no model bundle at {folder}: {MANIFEST} is missing; train one (`make train`) "
-                          "or name another with WARDLINE_BUNDLE")
+        raise BundleError(
+            f"no model bundle at {folder}: {MANIFEST} is missing; train one (`make train`) "
+            "or name another with WARDLINE_BUNDLE"
+        )
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document.get("format") != FORMAT:

@@ -136,7 +136,9 @@ class OnnxEncoder:
         return [chunk for i, encoding in enumerate(self._encodings(texts)) for chunk in self._split(i, encoding)]
 
     def _encodings(self, texts: Sequence[str]) -> list[Encoding]:
-        whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # the tokenizer refuses lone surrogates
+        whole = [
+            text.encode("utf-8", "replace").decode("utf-8") for text in texts
+        ]  # the tokenizer refuses lone surrogates
         return self._tokenizer.encode_batch(whole, add_special_tokens=False)  # type: ignore[no-any-return]
 
     def _split(self, text: int, encoding: Encoding) -> list[Chunk]:

@@ -56,8 +56,8 @@ class EncoderShape:
 class SlotLinear(nn.Module):
     """`x W + b + (x A[slot]) B[slot]`: one linear layer under a different LoRA for every row of a batch.
 
-    The gathered form of Punica (Chen et al. 2023, arXiv 2310.18547, section 4): A is `[K, in, r]`, B is `[K, r, out]` with
-    the LoRA scale already in it, and slot 0 holds zeros, which is the plain base layer.
+    The gathered form of Punica (Chen et al. 2023, arXiv 2310.18547, section 4): A is `[K, in, r]`, B is `[K, r, out]`
+    with the LoRA scale already in it, and slot 0 holds zeros, which is the plain base layer.
     """
 
     def __init__(self, n_in: int, n_out: int, *, slots: int, rank: int) -> None:
@@ -82,10 +82,7 @@ class Block(nn.Module):
         self.attention_heads = shape.attention_heads
         sizes = {"up": (shape.dim, shape.inner), "down": (shape.inner, shape.dim)}
         self.linears = nn.ModuleDict(
-            {
-                name: SlotLinear(*sizes.get(name, (shape.dim, shape.dim)), slots=slots, rank=rank)
-                for name in LINEARS
-            }
+            {name: SlotLinear(*sizes.get(name, (shape.dim, shape.dim)), slots=slots, rank=rank) for name in LINEARS}
         )
         self.attention_norm = nn.LayerNorm(shape.dim, eps=shape.norm_eps)
         self.output_norm = nn.LayerNorm(shape.dim, eps=shape.norm_eps)
@@ -122,7 +119,7 @@ class SlotEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(shape, slots=slots, rank=rank) for _ in range(shape.layers))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
-        """Return float32 states `[b, t, d]` for int64 `input_ids`, `attention_mask` `[b, t]` (1 = token) and `slot` `[b]`."""
+        """Return float32 states `[b, t, d]` for int64 `input_ids` and `attention_mask` `[b, t]`, and `slot` `[b]`."""
         b, t = input_ids.shape
         flat = input_ids.reshape(-1)
         words = self.table.index_select(0, flat).to(torch.float32) * self.table_scale.index_select(0, flat)  # [b*t, d]
@@ -141,7 +138,7 @@ def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
-    """Return `(int8, scale)`, one symmetric scale per row of `weight` `[n, d]`: int8 in [-levels, levels], restored by `int8 * scale`."""
+    """Return `(int8, scale)`: `weight` `[n, d]` in [-levels, levels] and one scale per row; their product restores it."""
     scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / levels  # [n, 1]
     return (weight / scale).round().clamp(-levels, levels).to(torch.int8), scale
 
@@ -167,7 +164,7 @@ def from_hugging_face(
 
     Args:
         model: a `BertModel` (or the base model inside a `PeftModel`, before its layers were wrapped).
-        adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]`, as `peft_adapter` returns.
+        adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]` (`peft_adapter`).
         rank: the rank r of every adapter.
         scale: PEFT's `lora_alpha / r`, folded into B.
     """

@@ -92,7 +92,7 @@ def lora_config(config: AdapterConfig) -> LoraConfig:
 
 
 def load_slots(base: nn.Module, trained: TrainedAdapter, config: AdapterConfig) -> SlotEncoder:
-    """Return the encoder with the trained adapter in slot 1; `base` is the plain (rounded) model, without PEFT layers."""
+    """Return the encoder with the trained adapter in slot 1; `base` is the rounded model, without PEFT layers."""
     state = load_file(str(trained.folder / "adapter_model.safetensors"))
     return from_hugging_face(base, [peft_adapter(state)], rank=config.rank, scale=config.alpha / config.rank)
 
@@ -109,9 +109,7 @@ def _sample(examples: Examples, config: AdapterConfig, rng: np.random.Generator)
     return concatenate([public.take(rows), *[ads] * config.ad_repeats])
 
 
-def _loss(
-    model: nn.Module, pool: nn.Module, weighted: Weighted, rows: np.ndarray, ids: Tensor, mask: Tensor
-) -> Tensor:
+def _loss(model: nn.Module, pool: nn.Module, weighted: Weighted, rows: np.ndarray, ids: Tensor, mask: Tensor) -> Tensor:
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state  # [b, t, d]
     logits, _ = pool(states, mask)  # [b, H]
     targets, weights = (torch.from_numpy(values[rows]) for values in (weighted.targets, weighted.weights))

@@ -1,4 +1,4 @@
-"""A bundle from its parts: graph, base weights, tokenizer, adapter, calibration, thresholds, and the checks between them."""
+"""A bundle from its parts: graph, tokenizer, adapter, calibration, thresholds, and the checks between them."""
 
 from __future__ import annotations
 
@@ -93,9 +93,17 @@ def write_bundle(folder: Path, parts: Parts, config: ModerationConfig, *, oracle
     adapter = folder / "adapters" / "moderation"
     shutil.rmtree(adapter, ignore_errors=True)
     adapter.mkdir(parents=True)
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        shutil.copyfile(parts.adapter / name, adapter / name)
-    record = {"config": dataclasses.asdict(config), "base_sha256": parts.base.sha256, "parity": checks, **parts.training}
+    shutil.copyfile(parts.adapter / "adapter_model.safetensors", adapter / "adapter_model.safetensors")
+    described = json.loads((parts.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    # PEFT notes the folder that the base was loaded from on the machine that trained.
+    described["base_model_name_or_path"] = parts.base.name
+    (adapter / "adapter_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    record = {
+        "config": dataclasses.asdict(config),
+        "base_sha256": parts.base.sha256,
+        "parity": checks,
+        **parts.training,
+    }
     (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     manifest = Manifest(
         name=config.name,

@@ -14,9 +14,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, int8_rows
 
-
 LINEAR_LEVELS = 64
-"""Largest int8 value of a linear layer's weight: 7 bits, so that the 16-bit sums of a CPU without VNNI cannot saturate."""
+"""Largest int8 value of a linear layer's weight: 7 bits, so that 16-bit sums on a CPU without VNNI cannot saturate."""
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,14 @@ def fit_thresholds(
     """Return both cuts per head at the stated prevalence.
 
     With TPR and FPR the shares of positives and negatives at or above a cut, precision at prevalence pi is
-    `pi TPR / (pi TPR + (1 - pi) FPR)`. `escalate` is the lowest cut whose precision reaches `escalate_precision` while the
-    share of flagged benign own ads stays within `benign_budget`; `act` the lowest, at least `escalate`, whose precision
-    with an upper bound on FPR (Clopper and Pearson 1934) reaches `act_precision`. Where no cut is precise enough to escalate,
-    the budget alone sets it; where none is precise enough to act, `act` is 1: a person decides.
+    `pi TPR / (pi TPR + (1 - pi) FPR)`. `escalate` is the lowest cut whose precision reaches `escalate_precision`
+    while the share of flagged benign own ads stays within `benign_budget`; `act` the lowest, at least `escalate`,
+    whose precision with an upper bound on FPR (Clopper and Pearson 1934) reaches `act_precision`. Where no cut is
+    precise enough to escalate, the budget alone sets it; where none is precise enough to act, `act` is 1: a person
+    decides.
 
-    Positives are those of our own ads, where there are `ENOUGH` of them, else of all rows. Negatives are our own and public
-    ads that are 0 or that nobody labelled for the head: hidden positives among them only raise the cuts.
+    Positives are those of our own ads, where there are `ENOUGH` of them, else of all rows. Negatives are our own and
+    public ads that are 0 or that nobody labelled for the head: hidden positives among them only raise the cuts.
 
     Args:
         heads: names of the H heads.
@@ -82,7 +83,9 @@ def _head_threshold(
     positives = np.sort(p[positive & rows.own] if enough else p[positive])
     negatives = np.sort(p[rows.ad & ~positive])
     benign = np.sort(p[benign_rows])
-    basis = f"{'own ads' if enough else 'all rows'}: {len(positives)} positives; ads: {len(negatives)} not known positive"
+    basis = (
+        f"{'own ads' if enough else 'all rows'}: {len(positives)} positives; ads: {len(negatives)} not known positive"
+    )
     if not len(positives) or not len(negatives):
         return HeadThreshold(escalate=1.0, act=1.0, basis=basis, positives=len(positives), negatives=len(negatives))
     cuts = np.unique(np.concatenate([positives, np.nextafter(negatives, np.float32(2.0))])).astype(np.float64)

@@ -32,7 +32,9 @@ def moderation(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the finished bundle.")] = Path("models/default"),
     runs: Annotated[Path, typer.Option(help="Checkpoints and caches; a stopped run resumes from here.")] = Path("runs"),
-    own_ads_only: Annotated[bool, typer.Option("--own-ads-only", help="Train on the ads in the repository alone.")] = False,
+    own_ads_only: Annotated[
+        bool, typer.Option("--own-ads-only", help="Train on the ads in the repository alone.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch and of the runtime.")] = os.cpu_count() or 1,
 ) -> None:
     """Train the violation heads: adapter, token states, heads, thresholds, export. Stopped runs resume."""

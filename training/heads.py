@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class AttentionHeads(nn.Module):
     """H heads, each with its own attention pooling and its own two-layer classifier.
 
-    Pooling after Yang et al. 2016 (hierarchical attention networks, eq. 5-7) with a learned query per head and without the
-    extra projection: the states come from a trained encoder. All heads run in one batched product.
+    Pooling after Yang et al. 2016 (hierarchical attention networks, eq. 5-7) with a learned query per head and
+    without the extra projection: the states come from a trained encoder. All heads run in one batched product.
     """
 
     def __init__(self, heads: int, dim: int, *, hidden: int, dropout: float = 0.0) -> None:

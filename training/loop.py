@@ -57,14 +57,16 @@ def run_steps(
 ) -> None:
     """Take one optimiser step per entry of `steps`, each of which returns the loss of its batch.
 
-    The order of `steps` must be the same in every run of one configuration: a run that finds a checkpoint skips the steps
-    already taken. A loss that is not finite stops the run.
+    The order of `steps` must be the same in every run of one configuration: a run that finds a checkpoint skips the
+    steps already taken. A loss that is not finite stops the run.
 
     Raises:
         FloatingPointError: a loss is NaN or infinite.
     """
     done = _resume(modules, optimizer, config.checkpoint)
-    peaks = [group["lr"] for group in optimizer.param_groups] if not done else [g["peak"] for g in optimizer.param_groups]
+    peaks = (
+        [group["lr"] for group in optimizer.param_groups] if not done else [g["peak"] for g in optimizer.param_groups]
+    )
     average = 0.0
     with _progress() as progress:
         task = progress.add_task(title, total=len(steps), completed=done, loss=float("nan"))
@@ -95,7 +97,12 @@ def _trainable(modules: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
 def _save(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path: Path, step: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    state = {"step": step, "modules": _trainable(modules), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
+    state = {
+        "step": step,
+        "modules": _trainable(modules),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
     torch.save(state, part)
     part.replace(path)
 

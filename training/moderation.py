@@ -1,4 +1,4 @@
-"""Training the moderation bundle: adapter, token states, heads, calibration and thresholds, export; each step resumable."""
+"""Training the moderation bundle: adapter, token states, heads, calibration, thresholds, export; resumable."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from moderation.classifier import SLOT, Classifier
 from moderation.thresholds import Thresholds
 from retrieval_shared.bundle import Bundle
 from retrieval_shared.calibration import Calibration
-from training.adapter import TrainedAdapter, load_peft, load_slots, train_adapter
+from training.adapter import load_peft, load_slots, train_adapter
 from training.assemble import Parts, write_bundle
 from training.base_model import BaseModel, load_base_model, round_to_int8
 from training.calibrate import HeldOut, fit_calibration, fit_thresholds
 from training.config import ModerationConfig
 from training.examples import HEADS, OWN_ADS, Examples, concatenate, fold_of, load_ads, load_public
 from training.export import StatesGraph, export_onnx, quantise
-from training.heads import AttentionHeads
 from training.sampling import Weighted, weigh
 from training.states import JoinedStates, cache_states
 from training.violation_heads import train_heads
@@ -117,7 +116,9 @@ def _load(config: ModerationConfig, run: Run) -> Examples:
         log.warning("no data folder: training on our own ads alone")
         return ads
     folder = run.data / "moderation"
-    path = next((p for p in (folder / "train.jsonl.xz", folder / "train.jsonl") if p.is_file()), folder / "train.jsonl.xz")
+    path = next(
+        (p for p in (folder / "train.jsonl.xz", folder / "train.jsonl") if p.is_file()), folder / "train.jsonl.xz"
+    )
     return concatenate([load_public(path, config.data), ads])
 
 

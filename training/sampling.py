@@ -62,9 +62,9 @@ class Weighted:
 def weigh(examples: Examples, *, ad_weight: float, unlabelled_share: float) -> Weighted:
     """Return targets and weights: known labels, and rows of other sources as weak negatives.
 
-    A masked head that only ever sees its own source's negatives fires on style, so every head also sees rows that nobody
-    labelled for it, as negatives of low weight: together `unlabelled_share` of its known labels' weight. Left out are
-    rows of a source that does label the head, and rows positive for another head of the same family.
+    A masked head that only ever sees its own source's negatives fires on style, so every head also sees rows that
+    nobody labelled for it, as negatives of low weight: together `unlabelled_share` of its known labels' weight. Left
+    out are rows of a source that does label the head, and rows positive for another head of the same family.
 
     Args:
         examples: n examples.

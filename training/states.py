@@ -107,7 +107,14 @@ def padded_states(states: TokenStates, rows: NDArray[np.intp]) -> tuple[Tensor, 
 
 
 def cache_states(
-    graph: Path, token_ids: Sequence[Sequence[int]], *, folder: Path, dim: int, slot: int, threads: int, budget: int = 2_048
+    graph: Path,
+    token_ids: Sequence[Sequence[int]],
+    *,
+    folder: Path,
+    dim: int,
+    slot: int,
+    threads: int,
+    budget: int = 2_048,
 ) -> CachedStates:
     """Return the states of all rows, computing those that `folder` does not hold yet.
 

@@ -14,7 +14,7 @@ from moderation.classifier import Scores
 from moderation.decision import Action, Context, Decision
 from moderation.pipeline import Item, Moderator
 from moderation.thresholds import HeadThreshold, Thresholds
-from retrieval_shared.bundle import THRESHOLDS, Bundle, load_bundle, write_manifest
+from retrieval_shared.bundle import THRESHOLDS, Bundle, write_manifest
 from retrieval_shared.errors import BundleError, ScoringError
 
 PROBABILITY_NOISE = 0.03
@@ -79,7 +79,9 @@ def test_a_batch_is_near_one_by_one(moderator: Moderator) -> None:
 
 def test_probabilities_and_moderate_agree(moderator: Moderator) -> None:
     [decision] = moderator.moderate([{"title": "Free", "body": "bet"}], ["GB"], explain=False)
-    np.testing.assert_allclose(list(decision.probabilities.values()), moderator.probabilities(["Free\nbet"])[0], atol=1e-6)
+    np.testing.assert_allclose(
+        list(decision.probabilities.values()), moderator.probabilities(["Free\nbet"])[0], atol=1e-6
+    )
 
 
 def test_nothing_in_nothing_out(moderator: Moderator) -> None:
@@ -148,7 +150,10 @@ def test_an_items_own_regions_win(moderator: Moderator) -> None:
 def test_context_reaches_the_decision(moderator: Moderator) -> None:
     texts = {"body": "vodka shop casino free bet"}
     plain, vouched = moderator.moderate(
-        [Item(id="a", fields=texts, regions=("GB",)), Item(id="a", fields=texts, regions=("GB",), context=Context(min_age=25))],
+        [
+            Item(id="a", fields=texts, regions=("GB",)),
+            Item(id="a", fields=texts, regions=("GB",), context=Context(min_age=25)),
+        ],
         explain=False,
     )
     assert any("age" in reason for reason in plain.decisions[0].reasons)
@@ -182,7 +187,9 @@ def test_evidence_points_at_the_original_text(moderator: Moderator, name: str) -
 
 
 def test_disguise_is_told_and_undone(moderator: Moderator) -> None:
-    plain, disguised = moderator.moderate([{"text": "buy vodka"}, {"text": "buy v\u200bo\u200bdka"}], ["US"], explain=False)
+    plain, disguised = moderator.moderate(
+        [{"text": "buy vodka"}, {"text": "buy v\u200bo\u200bdka"}], ["US"], explain=False
+    )
     assert plain.obfuscation is not None
     assert plain.obfuscation.score == 0
     assert disguised.obfuscation is not None
@@ -193,7 +200,9 @@ def test_disguise_is_told_and_undone(moderator: Moderator) -> None:
 
 def test_a_lexicon_term_is_evidence_of_a_head_that_fired(moderator: Moderator) -> None:
     terms = moderator._rules.spaced
-    word, [term, *_] = next((word, found) for word, found in terms.items() if word.isascii() and len(found[0].words) == 1)
+    word, [term, *_] = next(
+        (word, found) for word, found in terms.items() if word.isascii() and len(found[0].words) == 1
+    )
     [decision] = moderator.moderate([{"text": f"{word} " * 9}], ["US"])
     entries = [entry for entry in decision.decisions[0].entries if entry.policy == term.head]
     rules = [piece for entry in entries for piece in entry.evidence if piece.source == "rule"]
@@ -231,7 +240,9 @@ def test_a_text_the_encoder_fails_on_takes_no_neighbour_with_it(
     moderator: Moderator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_on(monkeypatch, moderator, "poison")
-    found = moderator.moderate([{"id": str(i), "text": text} for i, text in enumerate(["tea", "poison", "gun"])], ["DE"])
+    found = moderator.moderate(
+        [{"id": str(i), "text": text} for i, text in enumerate(["tea", "poison", "gun"])], ["DE"]
+    )
     assert [(decision.id, decision.degraded) for decision in found] == [("0", False), ("1", True), ("2", False)]
 
 

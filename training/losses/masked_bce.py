@@ -10,8 +10,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 def masked_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Return the weighted mean binary cross-entropy of the labels whose weight is above 0, as a scalar.
 
-    `sum_ij w_ij * BCE(z_ij, y_ij) / sum_ij w_ij` over known labels only. An unknown label is selected away, not multiplied
-    by 0, so that its target (usually NaN) reaches neither the value nor the gradient.
+    `sum_ij w_ij * BCE(z_ij, y_ij) / sum_ij w_ij` over known labels only. An unknown label is selected away, not
+    multiplied by 0, so that its target (usually NaN) reaches neither the value nor the gradient.
 
     Args:
         logits: float `[n, L]`.

@@ -1,0 +1,231 @@
+"""Fixtures every test may use: a tiny real encoder, a bundle made of it, and the data folder.
+
+Everything heavy is imported inside the fixture that needs it, so that a test of serving code imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import string
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from retrieval_shared.bundle import Bundle
+    from training.config import ModerationConfig
+
+# Read when the libraries are first imported, so set before any test file is. Offline: a test that would download fails.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.pop("WARDLINE_BUNDLE", None)
+
+WORDS = [
+    "free",
+    "bet",
+    "win",
+    "cash",
+    "now",
+    "casino",
+    "vodka",
+    "wine",
+    "shop",
+    "sale",
+    "shoes",
+    "tea",
+    "bread",
+    "fresh",
+    "every",
+    "morning",
+    "your",
+    "door",
+    "the",
+    "and",
+    "of",
+    "for",
+    "to",
+    "in",
+    "on",
+    "is",
+    "not",
+    "no",
+    "adult",
+    "escort",
+    "pills",
+    "weed",
+    "gun",
+    "knife",
+    "vote",
+    "party",
+    "war",
+    "kill",
+    "hate",
+    "you",
+    "we",
+    "buy",
+    "get",
+    "new",
+    "day",
+    "week",
+    "skip",
+    "pause",
+    "match",
+    "play",
+    "responsibly",
+    "loan",
+    "crypto",
+    "invest",
+    "cure",
+    "miracle",
+    "doctor",
+    "replica",
+    "watch",
+    "rolex",
+    "smoke",
+    "vape",
+    "click",
+    "here",
+    "last",
+    "chance",
+]
+DIM, LAYERS, ATTENTION_HEADS, POSITIONS, MAX_TOKENS = 32, 2, 4, 320, 48
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in Hugging Face layout: a seeded random BERT of 2 layers, width 32, and a WordPiece tokenizer of its own."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny_base")
+    vocabulary = _save_tokenizer(folder)
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=DIM,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=ATTENTION_HEADS,
+        intermediate_size=2 * DIM,
+        max_position_embeddings=POSITIONS,
+        # Wide enough that two texts get plainly different vectors; 0.02 would leave a random model near constant.
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_base: Path) -> ModerationConfig:
+    """A training configuration over the tiny encoder; texts above 48 tokens are chunked."""
+    from training.config import AdapterConfig, ModerationConfig
+
+    return ModerationConfig(
+        name="tiny",
+        base_model=str(tiny_base),
+        base_sha256="",
+        max_tokens=MAX_TOKENS,
+        adapter=AdapterConfig(rank=2, alpha=4),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_base: Path, tiny_config: ModerationConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a seeded random LoRA over the tiny encoder, as PEFT saves it."""
+    import torch
+    from peft import get_peft_model
+
+    from training.adapter import lora_config
+    from training.base_model import load_base_model
+
+    folder = tmp_path_factory.mktemp("tiny_adapter")
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        model = get_peft_model(load_base_model(str(tiny_base)).model, lora_config(tiny_config.adapter))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if ".lora_" in name:
+                    parameter.normal_(std=0.2)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A real bundle: the tiny encoder, a random adapter in its moderation slot, 16 random heads, made-up thresholds."""
+    import numpy as np
+    import torch
+
+    from moderation.thresholds import HeadThreshold, Thresholds
+    from retrieval_shared.calibration import Calibration
+    from training.adapter import TrainedAdapter, load_peft, load_slots
+    from training.assemble import Parts, write_bundle
+    from training.base_model import load_base_model, round_to_int8
+    from training.examples import HEADS
+    from training.heads import AttentionHeads
+
+    base = load_base_model(tiny_config.base_model)
+    round_to_int8(base.model)
+    trained = TrainedAdapter(folder=tiny_adapter, heads=tiny_adapter / "none")
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        heads = AttentionHeads(len(HEADS), DIM, hidden=8)
+        with torch.no_grad():
+            heads.query.normal_(std=1.0)  # a trained head looks at something; at 0.02 it would average
+            heads.bias.zero_()
+    encoder = load_slots(base.model, trained, tiny_config.adapter)
+    cuts = HeadThreshold(escalate=0.4, act=0.6, basis="made up", positives=0, negatives=0)
+    parts = Parts(
+        encoder=encoder,
+        heads=heads.eval(),
+        base=base,
+        adapter=tiny_adapter,
+        calibration=Calibration(
+            heads=HEADS, scale=np.ones(len(HEADS), dtype=np.float32), offset=np.zeros(len(HEADS), dtype=np.float32)
+        ),
+        thresholds=Thresholds.of(prevalence=0.02, heads=dict.fromkeys(HEADS, cuts)),
+        training={},
+    )
+    oracle = load_base_model(tiny_config.base_model)
+    round_to_int8(oracle.model)
+    return write_bundle(
+        tmp_path_factory.mktemp("tiny_bundle"), parts, tiny_config, oracle=load_peft(oracle.model, trained)
+    )
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The data folder that WARDLINE_DATA names; without one the test is skipped."""
+    named = os.environ.get("WARDLINE_DATA")
+    if not named:
+        pytest.skip("WARDLINE_DATA names no data folder")
+    return Path(named)
+
+
+def _save_tokenizer(folder: Path) -> int:
+    """Save a lower-casing WordPiece tokenizer and return the size of its vocabulary."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [*string.ascii_lowercase, *string.digits]
+    pieces = [*special, *string.punctuation, "£", "€", *letters, *(f"##{letter}" for letter in letters), *WORDS]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    ).save_pretrained(folder)
+    return len(vocabulary)
