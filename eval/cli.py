@@ -1,0 +1,127 @@
+"""The evaluation commands of the command line."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from moderation.cli import OneLineErrors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from eval.scores import Progress as Report
+
+app = typer.Typer(
+    cls=OneLineErrors, no_args_is_help=True, add_completion=False, help="Measure a bundle and write a report."
+)
+console = Console()
+
+REPORTS = Path("eval/reports")
+
+
+@app.callback()
+def main() -> None:
+    """Measure a bundle and write a report."""
+
+
+@app.command()
+def moderation(
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle; the shipped one by default.")] = None,
+    second_bundle: Annotated[
+        Path | None, typer.Option(help="A bundle trained with the RTP-LX rows if the first was not, or the other way.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder.", envvar="WARDLINE_DATA")] = None,
+    out: Annotated[Path, typer.Option(help="Where moderation.json and moderation.html go.")] = REPORTS,
+    cache: Annotated[Path | None, typer.Option(help="Keep scores here between runs.")] = None,
+    baseline: Annotated[bool, typer.Option(help="Fit the character n-gram baseline too.")] = True,
+    quick: Annotated[bool, typer.Option(help="A few hundred rows per suite: does everything run?")] = False,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 13,
+) -> None:
+    """Measure a moderation bundle on all suites."""
+    from eval.datasets import data_folder
+    from eval.moderation import Options, evaluate
+    from eval.report import write_report
+    from moderation import Moderator
+
+    folder = data_folder(data)
+    model = Moderator.load(bundle)
+    second = Moderator.load(second_bundle) if second_bundle else None
+    with _progress() as progress:
+        options = Options(seed=seed, baseline=baseline, quick=quick, cache=cache, progress=progress)
+        report = evaluate(model, folder, second=second, options=options)
+    files = write_report(report, out, name="moderation")
+    console.print(f"{files.json}\n{files.html}", soft_wrap=True)
+
+
+@app.command()
+def readme(
+    report: Annotated[Path, typer.Option(help="The report the figures come from.")] = REPORTS / "moderation.json",
+    file: Annotated[Path, typer.Option(help="The README.")] = Path("README.md"),
+    card: Annotated[Path, typer.Option(help="The model card.")] = Path("models/default/MODEL_CARD.md"),
+) -> None:
+    """Write the report's figures into README and model card, between their markers."""
+    from eval.document import read_json
+    from eval.readme import card_results, results, update_file
+
+    document = read_json(report)
+    for path, text in ((file, results(document)), (card, card_results(document))):
+        changed = update_file(path, text)
+        console.print(f"{path}: {'rewritten' if changed else 'already equal'}", soft_wrap=True)
+
+
+@app.command()
+def page(
+    report: Annotated[Path, typer.Option(help="The document to draw.")] = REPORTS / "moderation.json",
+) -> None:
+    """Draw the HTML page of an existing report again."""
+    from eval.document import read_json
+    from eval.report import write_report
+
+    files = write_report(read_json(report), report.parent, name=report.stem)
+    console.print(str(files.html), soft_wrap=True)
+
+
+@app.command()
+def serving(
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle; the shipped one by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Where serving.json and serving.html go.")] = REPORTS,
+    seed: Annotated[int, typer.Option(help="Of the texts.")] = 13,
+    texts: Annotated[int, typer.Option(help="Texts of the batch.")] = 512,
+    requests: Annotated[int, typer.Option(help="Single texts per stack and round.")] = 200,
+    explained: Annotated[int, typer.Option(help="Single texts with evidence, per round.")] = 100,
+    rounds: Annotated[int, typer.Option(help="Rounds, unless the time runs out before.")] = 3,
+    limit_s: Annotated[int, typer.Option(help="No round starts that would not end in so many seconds.")] = 340,
+    peers: Annotated[bool, typer.Option(help="Measure other stacks too, in an environment of their own.")] = True,
+    torch_index: Annotated[str | None, typer.Option(help="Index with builds of torch for the peers.")] = None,
+) -> None:
+    """Measure the service: latency, throughput, memory and start-up beside other stacks."""
+    from eval.serving import BenchOptions, run_bench, write_bench
+
+    options = BenchOptions(
+        bundle=bundle, seed=seed, texts=texts, requests=requests, explained=explained, rounds=rounds, limit_s=limit_s,
+        peers=peers, torch_index=torch_index,
+    )  # fmt: skip
+    with _progress() as progress:
+        report = run_bench(options, progress=progress)
+    files = write_bench(report, out)
+    console.print(f"{files.json}\n{files.html}", soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    columns = (TextColumn("{task.description:>32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        yield report

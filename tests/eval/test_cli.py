@@ -1,0 +1,70 @@
+"""The commands: where the report goes, and what a user sees when something is missing."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from eval.cli import app
+from eval.document import read_json, write_json
+from eval.readme import END, START
+
+RUNNER = CliRunner()
+
+
+def test_a_report_is_measured_and_written(
+    made_up_data: Path, keyword_moderator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import moderation
+
+    monkeypatch.setattr(moderation, "Moderator", type("M", (), {"load": lambda *_: keyword_moderator}), raising=False)
+    arguments = ["moderation", "--data", str(made_up_data), "--out", str(tmp_path), "--quick", "--no-baseline"]
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "moderation.html" in result.output
+    assert read_json(tmp_path / "moderation.json")["quick"]
+
+
+def test_without_data_the_user_is_told_what_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WARDLINE_DATA", raising=False)
+    result = RUNNER.invoke(app, ["moderation"])
+    assert result.exit_code == 2
+    assert "WARDLINE_DATA" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_bundle_is_named(made_up_data: Path, tmp_path: Path) -> None:
+    result = RUNNER.invoke(app, ["moderation", "--data", str(made_up_data), "--bundle", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert "no model bundle" in result.output
+
+
+def test_readme_and_card_are_rewritten(report: dict[str, Any], tmp_path: Path) -> None:
+    write_json(tmp_path / "moderation.json", report)
+    for name in ("README.md", "CARD.md"):
+        (tmp_path / name).write_text(f"a\n{START}\n{END}\nb\n", encoding="utf-8")
+    arguments = ["readme", "--report", str(tmp_path / "moderation.json"), "--file", str(tmp_path / "README.md")]
+    arguments += ["--card", str(tmp_path / "CARD.md")]
+    assert "rewritten" in RUNNER.invoke(app, arguments).output
+    assert "first@1" in (tmp_path / "CARD.md").read_text(encoding="utf-8")
+    assert "already equal" in RUNNER.invoke(app, arguments).output
+
+
+def test_a_page_is_drawn_again_from_its_document(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.report.SECTIONS", ())
+    write_json(tmp_path / "moderation.json", copy.deepcopy(report))
+    assert RUNNER.invoke(app, ["page", "--report", str(tmp_path / "moderation.json")]).exit_code == 0
+    assert (tmp_path / "moderation.html").is_file()
+    assert RUNNER.invoke(app, ["page", "--report", str(tmp_path / "none.json")]).exit_code == 2
+
+
+def test_the_bench_refuses_counts_that_would_never_end() -> None:
+    result = RUNNER.invoke(app, ["serving", "--rounds", "0"])
+    assert result.exit_code == 2
+    assert "rounds: found 0" in result.output

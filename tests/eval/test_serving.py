@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from eval.bench.machine import Machine
+from eval.bench.stacks import HTTP, STACKS, WARDLINE, Stack
+from eval.bench.texts import BenchTexts
+from eval.document import plain
+from eval.serving import (
+    GRACE_S,
+    BenchOptions,
+    build_report,
+    check_peers,
+    job_of,
+    measure_rounds,
+    run_bench,
+    token_ends,
+    write_bench,
+)
+from retrieval_shared.errors import BundleError, WardlineError
+
+if TYPE_CHECKING:
+    from retrieval_shared.bundle import Bundle
+
+TEXTS = BenchTexts(ads=("one ad", "another"), batch=("some", "more", "texts"))
+MACHINE = Machine("Some Processor", 2, ("avx2",), 24.0, "Linux x86_64", "3.11.7", None)
+
+
+class Clock:
+    """Stands still unless told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def figures(stack: Stack, job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "latency_ms": [5.0] * job["requests"],
+        "batch": {"texts": len(job["texts"]), "wall_s": 0.5, "cpu_s": None if stack.key == HTTP else 0.4},
+        "memory_mb": {"loaded": 150.0, "after": 200.0},
+        "ready_s": 3.0,
+        "vectors": [[0.6, 0.8]] if stack.is_peer else None,
+    }
+    if not stack.is_peer:
+        found |= {"spans_ms": [9.0] * 10, "flagged": [True, False], "answer_ms": [5.0] * 10, "connections": 1}
+    return found
+
+
+def measuring(clock: Clock, *, takes_s: float = 0.0) -> tuple[list[str], Callable[..., dict[str, Any]]]:
+    order: list[str] = []
+
+    def measure(stack: Stack, job: dict[str, Any], _left: float) -> dict[str, Any]:
+        order.append(stack.key)
+        clock.now += takes_s
+        return figures(stack, job)
+
+    return order, measure
+
+
+def rounds_of(options: BenchOptions, *, takes_s: float = 0.0) -> tuple[list[str], list[dict[str, Any]]]:
+    clock = Clock()
+    order, measure = measuring(clock, takes_s=takes_s)
+    rounds = measure_rounds(options, TEXTS, stacks=STACKS, measure=measure, progress=lambda *_: None, clock=clock)
+    return order, rounds
+
+
+def report_of(options: BenchOptions) -> dict[str, Any]:
+    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(name="tiny", version="1", digest="ab" * 32))
+    _, rounds = rounds_of(options)
+    return build_report(options, rounds, stacks=STACKS, texts=TEXTS, bundle=bundle, machine=MACHINE, took_s=12.0)
+
+
+def test_rounds_interleave_the_stacks() -> None:
+    order, rounds = rounds_of(BenchOptions(rounds=2))
+    keys = [stack.key for stack in STACKS]
+    assert order == keys + keys
+    assert len(rounds) == 2
+
+
+def test_a_round_that_would_not_end_in_time_does_not_start() -> None:
+    """Five stacks of 20 s are 100 s a round: two fit into 250 s, a third would not."""
+    _, rounds = rounds_of(BenchOptions(rounds=9, limit_s=250), takes_s=20.0)
+    assert len(rounds) == 2
+
+
+def test_the_first_round_always_starts_and_processes_are_told_what_is_left() -> None:
+    given: list[float] = []
+    clock = Clock()
+
+    def measure(stack: Stack, job: dict[str, Any], left: float) -> dict[str, Any]:
+        given.append(left)
+        clock.now += 10.0
+        return figures(stack, job)
+
+    measure_rounds(
+        BenchOptions(limit_s=30), TEXTS, stacks=STACKS[:2], measure=measure, progress=lambda *_: None, clock=clock
+    )
+    assert given == [30.0 + GRACE_S, 20.0 + GRACE_S]
+
+
+def test_progress_counts_the_rounds_of_each_stack() -> None:
+    seen: list[tuple[str, int, int]] = []
+    _, measure = measuring(Clock())
+    measure_rounds(
+        BenchOptions(rounds=2),
+        TEXTS,
+        stacks=STACKS[:1],
+        measure=measure,
+        progress=lambda *call: seen.append(call),
+        clock=Clock(),
+    )
+    assert [call[1:] for call in seen] == [(0, 2), (1, 2), (1, 2), (2, 2)]
+
+
+def test_every_stack_gets_the_same_texts_and_a_batch_only_stack_no_single_ones() -> None:
+    options = BenchOptions()
+    single, batch_only = job_of(options, TEXTS, single=True), job_of(options, TEXTS, single=False)
+    assert single["texts"] == batch_only["texts"] == ["some", "more", "texts"]
+    assert (single["requests"], batch_only["requests"]) == (200, 0)
+
+
+def test_the_report_says_what_was_measured_where_and_on_what() -> None:
+    report = plain(report_of(BenchOptions(rounds=2)))
+    assert report["command"] == "python wardline.py eval serving --rounds 2"
+    assert (report["n"], report["seed"]) == (3, 13)
+    assert report["bundle"]["digest"] == "ab" * 32
+    assert report["machine"]["processor"] == "Some Processor"
+    assert report["settings"]["threads"] == 1
+    assert [stack["key"] for stack in report["stacks"]] == [stack.key for stack in STACKS]
+    assert {target["unit"] for target in report["targets"]} == {"ms", "MB", "s"}
+    assert set(report["stacks"][0]["figures"]["p50_ms"]) == {"median", "min", "max", "rounds"}
+    assert report["peers_agree"] == 1.0
+    assert [part["stack"] for part in report["evidence"]] == [HTTP, WARDLINE]
+
+
+def test_the_report_is_written_as_json_and_as_a_page_with_every_section(tmp_path: Path) -> None:
+    files = write_bench(report_of(BenchOptions(rounds=2)), tmp_path / "reports")
+    assert json.loads(files.json.read_text(encoding="utf-8"))["title"] == "Wardline: serving"
+    html = files.html.read_text(encoding="utf-8")
+    for heading in ("Every stack", "Ours over theirs", "One ad", "How it was measured", "built to stay within"):
+        assert heading in html
+    assert "Some Processor" in html
+    assert sorted(path.name for path in files.html.parent.iterdir()) == ["serving.html", "serving.json"]
+
+
+def test_peers_that_disagree_are_not_published() -> None:
+    _, (figures,) = rounds_of(BenchOptions(rounds=1))
+    check_peers(figures, STACKS)
+    figures["sentence_transformers"]["vectors"] = [[0.8, 0.6]]
+    with pytest.raises(WardlineError, match=r"cosine 0\.9600, allowed 0\.999"):
+        check_peers(figures, STACKS)
+
+
+def test_tokens_end_where_the_bundles_tokenizer_says(tiny_bundle: Bundle) -> None:
+    assert token_ends(tiny_bundle)("Free bet, now") == [4, 8, 9, 13]
+
+
+def test_the_command_line_names_what_differs_and_no_path() -> None:
+    options = BenchOptions(
+        bundle=Path("/somewhere/else"), texts=64, seed=7, peers=False, torch_index="https://x.example"
+    )
+    assert options.command == "python wardline.py eval serving --seed 7 --texts 64 --no-peers"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("texts", 7),
+        ("texts", 100_000),
+        ("requests", 0),
+        ("explained", -1),
+        ("rounds", 0),
+        ("rounds", 10),
+        ("limit_s", 5),
+    ],
+)
+def test_it_refuses_counts_that_are_none_or_endless(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{name}: found {value}, allowed"):
+        BenchOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_it_refuses_a_negative_seed() -> None:
+    with pytest.raises(ValueError, match="seed: found -1"):
+        BenchOptions(seed=-1)
+
+
+def test_without_a_bundle_nothing_starts(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no model bundle"):
+        run_bench(BenchOptions(bundle=tmp_path / "none"))
