@@ -31,7 +31,7 @@ from moderation.thresholds import load_thresholds
 from retrieval_shared.bundle import BASE_WEIGHTS, CALIBRATION, GRAPH, THRESHOLDS, Bundle, load_bundle
 from retrieval_shared.errors import BundleError, ScoringError
 from retrieval_shared.language import Language, LanguageIdentifier
-from retrieval_shared.text import FieldText, join_fields
+from retrieval_shared.text import FIELD_ORDER, FieldText, join_fields
 
 log = structlog.get_logger()
 
@@ -151,7 +151,8 @@ class Moderator:
         its regions, marked `degraded`.
 
         Args:
-            items: items, or mappings with `fields` or the fields themselves, and maybe `id`, `regions`, `language`.
+            items: items, or mappings with `fields` or the fields themselves, and maybe `id`, `regions`, `language`; a
+                context (age, certificates) is taken from an `Item` only.
             regions: target regions of items that name none.
             explain: whether to look for evidence (a few more passes per flagged item).
 
@@ -188,7 +189,7 @@ class Moderator:
 
     def _decide(self, item: Item, text: FieldText, scores: Scores, *, row: int, explain: bool) -> Decision:
         probabilities = {h: float(p) for h, p in zip(self.heads, scores.probabilities[row], strict=True)}
-        language = self._language(item, text)
+        language = self._language(item, scores.normalised[row].canonical)
         regions = [
             decide(probabilities, region=r, policy=self.policy, thresholds=self.thresholds, context=item.context)
             for r in item.regions
@@ -235,7 +236,7 @@ class Moderator:
             id=item.id,
             status="ok",
             error=None,
-            language=self._language(item, text),
+            language=self._language(item, text.text),
             decisions=failed,
             probabilities={},
             obfuscation=None,
@@ -244,11 +245,11 @@ class Moderator:
             text_sha256=_sha256(text),
         )
 
-    def _language(self, item: Item, text: FieldText) -> Language:
+    def _language(self, item: Item, reading: str) -> Language:
         if item.language is not None:
             code = item.language.replace("_", "-").split("-")[0].lower()
             return Language(code=code, confidence=1.0, supported=code in self.languages)
-        return self._identifier.identify(text.text)
+        return self._identifier.identify(reading)
 
     def _check_heads(self) -> None:
         for what, names in (
@@ -275,9 +276,7 @@ def read_item(raw: Item | Mapping[str, object], *, default_id: str, regions: tup
             return _error(
                 str(raw.get("id", default_id)), "invalid_item", "fields: expected a mapping of names to texts"
             )
-        names = (
-            source if given is not None else [n for n in ("title", "body", "cta", "landing_text", "text") if n in raw]
-        )
+        names = source if given is not None else [n for n in FIELD_ORDER if n in raw]
         texts = {str(name): source[name] for name in names if source[name] is not None}
         wrong = [name for name, value in texts.items() if not isinstance(value, str)]
         own = raw.get("regions")

@@ -22,80 +22,18 @@ os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.pop("WARDLINE_BUNDLE", None)
 
-WORDS = [
-    "free",
-    "bet",
-    "win",
-    "cash",
-    "now",
-    "casino",
-    "vodka",
-    "wine",
-    "shop",
-    "sale",
-    "shoes",
-    "tea",
-    "bread",
-    "fresh",
-    "every",
-    "morning",
-    "your",
-    "door",
-    "the",
-    "and",
-    "of",
-    "for",
-    "to",
-    "in",
-    "on",
-    "is",
-    "not",
-    "no",
-    "adult",
-    "escort",
-    "pills",
-    "weed",
-    "gun",
-    "knife",
-    "vote",
-    "party",
-    "war",
-    "kill",
-    "hate",
-    "you",
-    "we",
-    "buy",
-    "get",
-    "new",
-    "day",
-    "week",
-    "skip",
-    "pause",
-    "match",
-    "play",
-    "responsibly",
-    "loan",
-    "crypto",
-    "invest",
-    "cure",
-    "miracle",
-    "doctor",
-    "replica",
-    "watch",
-    "rolex",
-    "smoke",
-    "vape",
-    "click",
-    "here",
-    "last",
-    "chance",
-]
+WORDS = """
+free bet win cash now casino vodka wine shop sale shoes tea bread fresh every morning your door the and of for
+to in on is not no adult escort pills weed gun knife vote party war kill hate you we buy get new day week skip
+pause match play responsibly loan crypto invest cure miracle doctor replica watch rolex smoke vape click here
+last chance
+""".split()  # noqa: SIM905 - a list of so many words would fill the page
 DIM, LAYERS, ATTENTION_HEADS, POSITIONS, MAX_TOKENS = 32, 2, 4, 320, 48
 
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in Hugging Face layout: a seeded random BERT of 2 layers, width 32, and a WordPiece tokenizer of its own."""
+    """A folder in Hugging Face layout: a seeded random BERT (2 layers, width 32) and its own WordPiece tokenizer."""
     import torch
     from transformers import BertConfig, BertModel
 
