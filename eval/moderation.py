@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from eval.datasets import Suite, load_suite
 from eval.document import plain
 from eval.language import language_accuracy
 from eval.scores import Progress, Scorer
-from eval.subject import Moderating, Subject, subject_of
+from eval.subject import ROOT, Moderating, Subject, subject_of
 from eval.suites.ads import ads_report
 from eval.suites.dev import dev_report
 from eval.suites.faithfulness import faithfulness_report
@@ -100,6 +101,13 @@ def evaluate(
     return document
 
 
+def code_digest() -> str:
+    """Return a sha256 over the files that read a text (normaliser, encoder, classifier) as they lie on disk."""
+    files = [*(ROOT / "retrieval_shared").rglob("*"), ROOT / "moderation" / "classifier.py"]
+    read = sorted(path for path in files if path.suffix in {".py", ".txt"})
+    return hashlib.sha256(b"".join(path.read_bytes() for path in read)).hexdigest()
+
+
 class _Run:
     """One evaluation: the suites, scored once each."""
 
@@ -107,7 +115,7 @@ class _Run:
         self.subject, self.options, self._data = subject, options, data_dir
         self.heads = tuple(subject.moderator.heads)
         self.thresholds = {head: value.escalate for head, value in subject.moderator.thresholds.heads.items()}
-        self.scorer = self._scorer(subject.moderator, subject.digest)
+        self.scorer = self._scorer(subject.moderator, self._identity(subject))
         self.opponent = self._make_opponent() if options.baseline else None
         self._baseline = self._scorer(self.opponent, self.opponent.identity) if self.opponent else None
 
@@ -168,13 +176,19 @@ class _Run:
         subjects = [self.subject] + ([subject_of(second)] if second is not None else [])
         models = []
         for subject in subjects:
-            scorer = self.scorer if subject is self.subject else self._scorer(subject.moderator, subject.digest)
+            scorer = (
+                self.scorer if subject is self.subject else self._scorer(subject.moderator, self._identity(subject))
+            )
             report = rtplx_report(
                 suite, scorer(suite.texts, what="rtplx"), heads=self.heads,
                 saw_training_rows=subject.learnt_from.saw_rtplx,
             )  # fmt: skip
             models.append({"name": subject.name, "digest": subject.digest, **report})
         return {"n": len(suite.rows), "models": models}
+
+    def _identity(self, subject: Subject) -> str:
+        """Return what scores depend on: the bundle, and the code that reads a text before the graph does."""
+        return f"{subject.digest}, {code_digest()}"
 
     def _scorer(self, model: Any, identity: str) -> Scorer:  # noqa: ANN401 - a moderator or the baseline
         return Scorer(model, identity=identity, folder=self.options.cache, progress=self.options.progress)

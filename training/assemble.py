@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from moderation.classifier import SLOT, Classifier
 from moderation.thresholds import Thresholds
 from retrieval_shared.bundle import (
-    BASE_WEIGHTS,
     CALIBRATION,
     CONFIG,
     GRAPH,
@@ -76,7 +75,8 @@ def write_bundle(folder: Path, parts: Parts, config: ModerationConfig, *, oracle
     """Write a bundle and return it, loaded and verified.
 
     Args:
-        folder: the bundle's folder; what it held before is replaced, a model card excepted.
+        folder: the bundle's folder; files of the same names are replaced, and every other file that lies there is
+            hashed into the bundle, model cards excepted.
         parts: what goes in.
         config: travels inside the bundle.
         oracle: PEFT's form of the encoder; its states must equal the adapter slot's.
@@ -142,7 +142,7 @@ def _write_graph(
     export_onnx(graph, plain, OUTPUTS)
     exported = parity(expected, run_onnx(plain, *inputs))
     quantise(plain, folder / GRAPH)
-    split_base(folder / GRAPH, data=BASE_WEIGHTS)
+    split_base(folder / GRAPH)
     plain.unlink()
     int8 = parity(expected, run_onnx(folder / GRAPH, *inputs))
     checks = {"torch_onnx_max_abs": exported.max_abs, "int8_min_cosine": int8.min_cosine, "int8_max_abs": int8.max_abs}

@@ -34,7 +34,7 @@ class HeldOut:
 def fit_calibration(heads: tuple[str, ...], rows: HeldOut) -> Calibration:
     """Return one logistic curve per head (Platt 1999), own ads and public rows with equal total weight.
 
-    A head with fewer than five labels of either kind keeps the raw logit.
+    A head with fewer than five labels of either kind, or whose curve would fall, keeps the raw logit.
     """
     scale, offset = np.ones(len(heads), dtype=np.float32), np.zeros(len(heads), dtype=np.float32)
     for h in range(len(heads)):
@@ -61,8 +61,9 @@ def fit_thresholds(
     precise enough to escalate, the budget alone sets it; where none is precise enough to act, `act` is 1: a person
     decides.
 
-    Positives are those of our own ads, where there are `ENOUGH` of them, else of all rows. Negatives are our own and
-    public ads that are 0 or that nobody labelled for the head: hidden positives among them only raise the cuts.
+    Positives are those of our own ads, where there are `ENOUGH` of them, else of all rows. `escalate` counts false
+    alarms on rows known to be 0. `act` promises more and wants more negatives: it counts them on our own and public ads
+    that are 0 or that nobody labelled for the head; hidden positives among them only raise the cut.
 
     Args:
         heads: names of the H heads.
@@ -78,34 +79,32 @@ def fit_thresholds(
 def _head_threshold(
     p: NDArray[np.float32], rows: HeldOut, h: int, benign_rows: NDArray[np.bool_], config: ThresholdConfig
 ) -> HeadThreshold:
-    positive = rows.targets[:, h] == 1
+    positive, zero = rows.targets[:, h] == 1, rows.targets[:, h] == 0
     enough = (positive & rows.own).sum() >= ENOUGH
-    positives = np.sort(p[positive & rows.own] if enough else p[positive])
-    negatives = np.sort(p[rows.ad & ~positive])
-    benign = np.sort(p[benign_rows])
-    basis = (
-        f"{'own ads' if enough else 'all rows'}: {len(positives)} positives; ads: {len(negatives)} not known positive"
-    )
-    if not len(positives) or not len(negatives):
-        return HeadThreshold(escalate=1.0, act=1.0, basis=basis, positives=len(positives), negatives=len(negatives))
-    cuts = np.unique(np.concatenate([positives, np.nextafter(negatives, np.float32(2.0))])).astype(np.float64)
-    tpr = 1 - np.searchsorted(positives, cuts, side="left") / len(positives)  # [cuts], share at or above
-    flagged = len(negatives) - np.searchsorted(negatives, cuts, side="left")  # [cuts]
-    within = len(benign) - np.searchsorted(benign, cuts, side="left") <= config.benign_budget * len(benign)
-    precise = _precision(tpr, flagged / len(negatives), config.prevalence) >= config.escalate_precision
-    upper = beta.ppf(config.confidence, flagged + 1, np.maximum(len(negatives) - flagged, 1e-9))
+    positives, zeros = (np.sort(p[chosen & rows.own] if enough else p[chosen]) for chosen in (positive, zero))
+    unflagged, benign = np.sort(p[rows.ad & ~positive]), np.sort(p[benign_rows])
+    basis = f"{'own ads' if enough else 'all rows'}; act: {len(unflagged)} ads not known positive"
+    if not len(positives) or not len(zeros):
+        return HeadThreshold(escalate=1.0, act=1.0, basis=basis, positives=len(positives), negatives=len(zeros))
+    above = [np.nextafter(values, np.float32(2.0)) for values in (zeros, unflagged, benign)]
+    cuts = np.unique(np.concatenate([positives, *above])).astype(np.float64)
+    tpr = _at_or_above(positives, cuts) / len(positives)  # [cuts]
+    within = _at_or_above(benign, cuts) <= config.benign_budget * len(benign)
+    precise = _precision(tpr, _at_or_above(zeros, cuts) / len(zeros), config.prevalence) >= config.escalate_precision
+    alarms = _at_or_above(unflagged, cuts)
+    upper = beta.ppf(config.confidence, alarms + 1, np.maximum(len(unflagged) - alarms, 1e-9))
     surely = _precision(tpr, upper, config.prevalence) >= config.act_precision
     # A head must not fall silent because it is imprecise: then the budget of benign ads alone sets the cut.
     escalate = _lowest(cuts, within & precise) if (within & precise).any() else _lowest(cuts, within)
     if not (within & precise).any():
         basis += f"; precision {config.escalate_precision} not reached, cut by the share of benign ads flagged"
-    return HeadThreshold(
-        escalate=escalate,
-        act=max(escalate, _lowest(cuts, within & surely)),
-        basis=basis,
-        positives=len(positives),
-        negatives=len(negatives),
-    )
+    act = max(escalate, _lowest(cuts, within & surely))
+    return HeadThreshold(escalate=escalate, act=act, basis=basis, positives=len(positives), negatives=len(zeros))
+
+
+def _at_or_above(values: NDArray[np.float32], cuts: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how many of the sorted values reach each cut."""
+    return len(values) - np.searchsorted(values, cuts, side="left")
 
 
 def _precision(tpr: NDArray[np.float64], fpr: NDArray[np.float64], prevalence: float) -> NDArray[np.float64]:

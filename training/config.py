@@ -67,6 +67,11 @@ class AdapterConfig:
     checkpoint_steps: int = 200
     """Steps between two checkpoints."""
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` on a share of English rows outside [0, 1]."""
+        if not 0 <= self.english_share <= 1:
+            raise ValueError(f"english_share: found {self.english_share}, allowed 0 to 1")
+
 
 @dataclass(frozen=True)
 class HeadsConfig:
@@ -101,9 +106,17 @@ class ThresholdConfig:
     act_precision: float = 0.9
     """Lowest precision, at that prevalence, at which the policy may act by itself."""
     confidence: float = 0.9
-    """One-sided confidence of the bound on the act precision."""
+    """One-sided confidence of the bound on the false-positive rate behind `act_precision`; recall is taken as found."""
     benign_budget: float = 0.006
-    """Highest share of benign ads that a single head may flag."""
+    """Highest share of benign own ads that a single head may flag."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` on a budget outside [0, 1] or another share outside (0, 1)."""
+        if not 0 <= self.benign_budget <= 1:
+            raise ValueError(f"benign_budget: found {self.benign_budget}, allowed 0 to 1")
+        for name in ("prevalence", "escalate_precision", "act_precision", "confidence"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}: found {getattr(self, name)}, allowed above 0 and below 1")
 
 
 @dataclass(frozen=True)

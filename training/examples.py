@@ -7,11 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import load_dataset
 from numpy.typing import NDArray
 
+from eval.datasets import HEAD_OF_LABEL, ad_fields
 from retrieval_shared.text import join_fields, normalise
 from training.config import DataConfig
 
@@ -20,9 +22,6 @@ HEADS = (
     "scam", "pressure", "political", "hate", "harassment", "violence", "self_harm", "toxic",
 )  # fmt: skip
 """The heads in their order in every matrix; `toxic` is auxiliary."""
-
-HEAD_OF_LABEL = {"clickbait": "sensational", "spam_scam": "scam", "pressure_claim": "pressure"}
-"""Public label names that mean one of our heads under another name."""
 
 OWN_ADS = "own_ads"
 """The `source` of our own hand-written ads."""
@@ -137,10 +136,9 @@ def _readings(text: str) -> list[str]:
     return [text] if canonical == text else [text, canonical]
 
 
-def ad_text(row: Mapping[str, str | None]) -> str:
+def ad_text(row: Mapping[str, Any]) -> str:
     """Return an ad's text as serving builds it: its fields joined in their order."""
-    fields = {name: row.get(name) for name in ("title", "body", "cta", "landing_text")}
-    return join_fields({name: value for name, value in fields.items() if value}).text
+    return join_fields(ad_fields(row)).text
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:

@@ -15,11 +15,9 @@ from onnx import external_data_helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
+from retrieval_shared.bundle import BASE_WEIGHTS
 from retrieval_shared.torch_encoder import SlotEncoder, mean_pool
 from training.heads import AttentionHeads
-
-BASE_WEIGHTS = "base.int8.bin"
-"""The external-data file that holds the quantised base and nothing else; it changes only with the encoder."""
 
 INPUTS = ("input_ids", "attention_mask", "slot")
 
@@ -104,14 +102,14 @@ def is_base(name: str) -> bool:
     return name.startswith("encoder.") and ".lora_" not in name
 
 
-def split_base(path: Path, *, data: str = BASE_WEIGHTS) -> None:
-    """Move the base's initialisers of the graph at `path` into the file `data` beside it, in the order of their names.
+def split_base(path: Path) -> None:
+    """Move the base's initialisers of the graph at `path` into `BASE_WEIGHTS` beside it, in the order of their names.
 
     The order and the bytes depend on the base alone, so that a new adapter or head leaves the file as it is.
     """
     model = onnx.load(str(path))
     offset = 0
-    with (path.parent / data).open("wb") as file:
+    with (path.parent / BASE_WEIGHTS).open("wb") as file:
         for tensor in sorted(model.graph.initializer, key=lambda tensor: tensor.name):
             if not is_base(tensor.name):
                 continue
@@ -119,7 +117,7 @@ def split_base(path: Path, *, data: str = BASE_WEIGHTS) -> None:
             tensor.raw_data = raw
             for kind in ("float_data", "int32_data", "int64_data"):
                 tensor.ClearField(kind)
-            external_data_helper.set_external_data(tensor, location=data, offset=offset, length=len(raw))
+            external_data_helper.set_external_data(tensor, location=BASE_WEIGHTS, offset=offset, length=len(raw))
             tensor.ClearField("raw_data")
             tensor.data_location = onnx.TensorProto.EXTERNAL
             file.write(raw)

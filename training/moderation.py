@@ -78,13 +78,14 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
     heads_config = config.heads
     rows = np.flatnonzero(allowed)
     weighted = _weigh(examples, rows, config)
+    stage = folder / f"heads-{_heads_key(weighted, config)}"
     crossfit = train_heads(
         states, weighted, rows[fold[rows] != 0], heads_config,
-        start_from=adapter.heads, checkpoint=run.runs / f"{config.name}-crossfit.pt", seed=config.seed,
+        start_from=adapter.heads, checkpoint=stage / "crossfit.pt", seed=config.seed,
     )  # fmt: skip
     final = train_heads(
         states, weighted, rows, heads_config,
-        start_from=adapter.heads, checkpoint=run.runs / f"{config.name}-final.pt", seed=config.seed,
+        start_from=adapter.heads, checkpoint=stage / "final.pt", seed=config.seed,
     )  # fmt: skip
     parts = Parts(
         encoder=encoder, heads=crossfit, base=base, adapter=adapter.folder, calibration=_identity(),
@@ -134,6 +135,13 @@ def _key(base_sha256: str, config: object, seed: int, hidden: int, examples: Exa
     for text in examples.texts:
         digest.update(text.encode("utf-8", "replace") + b"\0")
     digest.update(examples.targets.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _heads_key(weighted: Weighted, config: ModerationConfig) -> str:
+    """Return a short hash of what the second stage adds: another run must not resume from its checkpoint."""
+    digest = hashlib.sha256(f"{config.heads}|{config.seed}|{config.data.folds}".encode())
+    digest.update(weighted.targets.tobytes() + weighted.weights.tobytes())
     return digest.hexdigest()[:12]
 
 

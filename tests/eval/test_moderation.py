@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.moderation import Options, evaluate
+from eval.moderation import Options, code_digest, evaluate
 
 
 def test_the_report_is_plain_json_and_says_what_it_rests_on(report: dict[str, Any]) -> None:
@@ -71,6 +71,17 @@ def test_every_text_is_scored_once(made_up_data: Path, keyword_moderator: Any, t
     again = evaluate(keyword_moderator, made_up_data, options=options)
     assert keyword_moderator.calls == before + 40, "only `moderate` runs again: all scores come from the folder"
     assert again["baseline"] is None
+
+
+def test_scores_on_disk_die_with_the_code_that_reads_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("retrieval_shared/text.py", "retrieval_shared/obfuscation/words.txt", "moderation/classifier.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a", encoding="utf-8")
+    monkeypatch.setattr("eval.moderation.ROOT", tmp_path)
+    before = code_digest()
+    assert code_digest() == before
+    (tmp_path / "retrieval_shared/obfuscation/words.txt").write_text("b", encoding="utf-8")
+    assert code_digest() != before
 
 
 def test_a_quick_run_thins_the_suites_and_says_so(made_up_data: Path, keyword_moderator: Any, monkeypatch: Any) -> None:  # noqa: ANN401

@@ -47,7 +47,7 @@ def shingles(row: Row) -> frozenset[str]:
 
 
 def near_pairs(rows: Sequence[Row], others: Sequence[Row] = ()) -> list[tuple[str, str, float]]:
-    """Return the pairs of `rows` with `others` (without any: within `rows`) whose shingles have a Jaccard index of .5 or more."""
+    """Return the pairs of `rows` with `others` (none: within `rows`) whose shingles have a Jaccard index from .5 up."""
     left = [shingles(row) for row in rows]
     right = [shingles(row) for row in others] or left
     columns = {shingle: i for i, shingle in enumerate(sorted(frozenset().union(*left, *right)))}

@@ -42,6 +42,8 @@ def test_a_whole_number_may_stand_for_a_real_one(tmp_path: Path) -> None:
         ("[1, 2]", r"run\.yaml: found \[1, 2\], expected a mapping"),
         ("data: {licences: [open, mit]}", r"licences: found \['mit'\], allowed open, sa, unverified"),
         ("data: {folds: 1}", r"folds: found 1, allowed 2 or more"),
+        ("adapter: {english_share: 80}", r"english_share: found 80\.0, allowed 0 to 1"),
+        ("thresholds: {prevalence: 2}", r"prevalence: found 2\.0, allowed above 0 and below 1"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper
 
 import training.states
-from training.states import CachedStates, cache_states
+from training.states import CachedStates, JoinedStates, cache_states, padded_states
 
 DIM = 2
 
@@ -70,10 +70,20 @@ def test_every_row_holds_the_states_of_its_own_tokens(graph: Path, tmp_path: Pat
 
 
 def test_a_batch_is_padded_with_zeros(graph: Path, tmp_path: Path) -> None:
-    states, mask = cache(graph, tmp_path / "states").batch(np.array([2, 4, 0]))
+    states, mask = padded_states(cache(graph, tmp_path / "states"), np.array([2, 4, 0]))
     assert states.dtype == torch.float32
     assert states[..., 0].tolist() == [[9, 10, 0], [15, 0, 0], [5, 6, 7]]
     assert mask.tolist() == [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
+
+
+def test_rows_of_several_caches_read_as_one(graph: Path, tmp_path: Path) -> None:
+    parts = (cache(graph, tmp_path / "a", ROWS[:2]), cache(graph, tmp_path / "b", ROWS[2:]))
+    joined = JoinedStates(parts=parts, part=np.array([1, 0, 0, 1]), place=np.array([1, 1, 0, 0]))
+    assert joined.dim == DIM
+    assert joined.lengths.tolist() == [4, 1, 3, 2]
+    states, mask = padded_states(joined, np.array([3, 0]))
+    assert states[..., 0].tolist() == [[9, 10, 0, 0], [11, 12, 13, 14]]
+    assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
 
 
 def test_a_stopped_run_resumes_after_the_last_noted_row(
