@@ -60,5 +60,5 @@ eval: dev  ## Measure the bundle and write eval/reports (WARDLINE_DATA names the
 bench: dev  ## Latency, throughput and memory beside other stacks
 	$(BIN)/python wardline.py eval serving
 
-clean:  ## Remove the environments and everything a run leaves behind
+clean:  ## Remove the environments, training caches (runs/) and var/: decision log, review queue, keys
 	rm -rf $(VENV) .venv-peers var runs

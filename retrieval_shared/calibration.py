@@ -35,7 +35,8 @@ class Calibration:
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated probabilities float32 `[n, H]` in (0, 1) for logits `[n, H]`."""
-        z = np.clip(logits * self.scale + self.offset, -60.0, 60.0)
+        # Above about 17 a float32 rounds to 1, and a threshold of 1 ("never by itself") would be reached.
+        z = np.clip(logits * self.scale + self.offset, -60.0, 16.0)
         return (1.0 / (1.0 + np.exp(-z))).astype(np.float32)
 
 

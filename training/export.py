@@ -108,6 +108,7 @@ def split_base(path: Path) -> None:
     The order and the bytes depend on the base alone, so that a new adapter or head leaves the file as it is.
     """
     model = onnx.load(str(path))
+    _strip(model)
     offset = 0
     with (path.parent / BASE_WEIGHTS).open("wb") as file:
         for tensor in sorted(model.graph.initializer, key=lambda tensor: tensor.name):
@@ -124,6 +125,14 @@ def split_base(path: Path) -> None:
             file.write(b"\0" * (-len(raw) % 64))  # aligned, so that the runtime may map the file
             offset += len(raw) + (-len(raw) % 64)
     path.write_bytes(model.SerializeToString())
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what the exporter noted about the machine it ran on: source paths and stack traces."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,7 @@ def _identity() -> Calibration:
 def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_]) -> HeldOut:
     """Return what calibration is fitted on: logits of the held-out fold as the served graph gives them."""
     own = np.flatnonzero(held & (examples.source == OWN_ADS))
+    own = own[np.unique(examples.group[own], return_index=True)[1]]  # once each: the classifier reads both forms itself
     public = np.flatnonzero(held & (examples.source != OWN_ADS))
     if len(public) > HELD_OUT_ROWS:
         public = np.sort(np.random.default_rng(0).choice(public, HELD_OUT_ROWS, replace=False))

@@ -7,6 +7,7 @@ import unicodedata
 from functools import lru_cache
 
 from retrieval_shared.obfuscation.edit import WORD, Edit, character_class
+from retrieval_shared.obfuscation.vocabulary import is_word
 
 # Alphabets that lend their letters to a disguise. Ideographs, kana, Hangul, Arabic and the Indic scripts stand beside
 # Latin letters in honest words and are never taken for them.
@@ -18,7 +19,7 @@ _LENDERS = {
 }  # fmt: skip
 _LENT = re.compile(f"[{character_class([point for span in _LENDERS.values() for point in range(*span)])}]")
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff]")
-_ASCII = re.compile("[A-Za-z]+")
+_LETTER = re.compile("[A-Za-z]")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
 _IN_USE = re.compile("[\u0400-\u045f\u0490-\u04ff]")  # without the historic letters and those of Komi and Kurdish
 _WORD = re.compile(WORD)
@@ -26,6 +27,10 @@ _WORD = re.compile(WORD)
 _SLAVIC = "АВЕКМНОРСТУХІЈаеорсухіј"
 _NEVER_SYMBOLS = frozenset("οιυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ")  # Greek letters that in a formula would pass for Latin ones
 _SMALL_CAPITAL = re.compile("LATIN LETTER SMALL CAPITAL ([A-Z])")
+# Enough to read a known word in, not to tell a disguise; a capital lunate sigma has been folded to Σ.
+_ROUGHLY = {"п": "n", "Σ": "C"}
+_MIXED_WORDS = 2
+"""A mostly Latin text with so many mixed words, short ones among them, borrows letters; so does one with a long one."""
 _INFLECTED = re.compile("[A-Za-z]{2,}[\u0400-\u04ff]+")
 
 
@@ -33,21 +38,22 @@ def find_homoglyphs(text: str) -> list[Edit]:
     """Return the edits that write each word that mixes look-alike scripts in the one script it is made of, in order.
 
     A word is rewritten only if every foreign letter in it has a look-alike. A word of a single script stays, whatever
-    it looks like, unless the same text shows that it borrows that script's letters and has no honest word in it.
+    it looks like, unless the same text shows that it borrows that script's letters and has no honest word in it. In
+    a mostly Latin text that borrows letters, what reads as a word of the vocabulary is that word.
     """
     if text.isascii() or not _LENT.search(text):
         return []
     words = [match.span() for match in _WORD.finditer(text) if _LENT.search(match.group())]
-    has_cyrillic = _has_honest_cyrillic(text, words)
-    edits: list[Edit] = []
-    borrowed = False
-    for start, end in words:
-        found = _rewrite(text, start, end, among_cyrillic=has_cyrillic)
-        borrowed = borrowed or any(edit.replacement.isascii() for edit in found)
-        edits += found
+    known = _read_known(text, words)
+    has_cyrillic = _has_honest_cyrillic(text, [span for span in words if span not in known])
+    edits = {span: _rewrite(text, *span, among_cyrillic=has_cyrillic) for span in words}
+    borrowed = {span for span, found in edits.items() if any(edit.replacement.isascii() for edit in found)}
+    mixed = borrowed | {span for span in known if span[1] - span[0] > 2 and _is_mixed(text[slice(*span)])}
+    if borrowed or len(mixed) >= _MIXED_WORDS:
+        edits |= known
     if borrowed and not has_cyrillic:
-        edits += [edit for start, end in words for edit in _rewrite_pure(text, start, end)]
-    return sorted(edits)
+        edits |= {span: _rewrite_pure(text, *span) for span in words if not edits[span]}
+    return sorted(edit for found in edits.values() for edit in found)
 
 
 @lru_cache(maxsize=1)
@@ -90,6 +96,28 @@ def _lookalikes() -> dict[str, str]:
 def _to_cyrillic() -> dict[str, str]:
     """Return each ASCII letter with the letter of the Slavic alphabets that it looks like."""
     return {latin: char for char, latin in _twins().items() if char in _SLAVIC}
+
+
+def _read_known(text: str, words: list[tuple[int, int]]) -> dict[tuple[int, int], list[Edit]]:
+    """Return the edits of each word that reads as one of the vocabulary, by its span; none in a text not mostly Latin.
+
+    Beside a word in purely Cyrillic letters that reads as nothing, only mixed words are read.
+    """
+    if len(_LENT.findall(text)) > len(_LETTER.findall(text)):
+        return {}
+    table = _lookalikes() | _ROUGHLY
+    known = {}
+    for start, end in words:
+        if is_word("".join(table.get(char, char) for char in text[start:end])):
+            known[start, end] = _edits(text, [at for at in range(start, end) if text[at] in table], table)
+    if _has_honest_cyrillic(text, [span for span in words if span not in known]):
+        return {span: found for span, found in known.items() if _is_mixed(text[slice(*span)])}
+    return known
+
+
+def _is_mixed(word: str) -> bool:
+    """Return whether a word has letters of more than one alphabet."""
+    return len({_lender(char) if _LENT.match(char) else "" for char in word}) > 1
 
 
 def _lendable() -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from retrieval_shared.obfuscation.edit import Edit
+from retrieval_shared.obfuscation.leet_words import find_articles, find_known, known_word
 
 _SIGNS = "0-9@$€£₹¥"
 _FURTHER_SIGNS = "!|+"
@@ -46,6 +47,8 @@ _BANG = re.compile("(?i:[b-df-hj-np-tv-xz]{1,3})![a-z]{2,}")  # v!agra, sh!t; no
 _LONGEST = 48  # characters: longer than any word, and reading letter by letter takes quadratic time
 _STRONG_TOKENS = 2
 """A text with so many undoubted leet words is taken to be written in leet: doubtful ones are read so, too."""
+_LIKELY_TOKENS = 3
+"""So is a text with so many words that are undoubtedly leet or that the vocabulary reads."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,44 @@ def find_leet(text: str) -> list[Edit]:
     """Return the edits that write leet words in letters, in order; links, codes, measures and names stay.
 
     A word is undoubtedly leet if signs stand among its letters and its reading looks like a word. Words with a sign
-    at an edge (n0, 0rder) are read as leet only in a text that has two undoubted ones.
+    at an edge (n0, 0rder), and short ones that only the vocabulary can tell (4nd, |n), are read as leet only in a
+    text that has two undoubted ones, or three that are undoubted or in the vocabulary.
     """
     if not _MIXED.search(text):
         return []
     strong: list[Edit] = []
     weak: list[Edit] = []
-    words = 0
-    for chunk in _CHUNK.finditer(text):
-        if not _MIXED.search(chunk.group()) or _LINK.search(chunk.group()):
+    words = likely = 0
+    chunks = [chunk.span() for chunk in _CHUNK.finditer(text) if not _LINK.search(chunk.group())]
+    for chunk in chunks:
+        if not _MIXED.search(text, *chunk):
             continue
         for alphabet in (_LATIN, _CYRILLIC):
-            for token in alphabet.token.finditer(text, *chunk.span()):
+            for token in alphabet.token.finditer(text, *chunk):
                 edits, certain = _read(token.group(), token.start(), alphabet)
                 words += certain
+                likely += not certain and _is_likely_word(token.group())
                 (strong if certain else weak).extend(edits)
-        strong += [Edit(sign.start(), sign.end(), "र", "leet", True) for sign in _RUPEE.finditer(text, *chunk.span())]
-    return sorted(strong + weak) if words >= _STRONG_TOKENS else sorted(strong)
+        strong += [Edit(sign.start(), sign.end(), "र", "leet", True) for sign in _RUPEE.finditer(text, *chunk)]
+    if words < _STRONG_TOKENS and words + likely < _LIKELY_TOKENS:
+        return sorted(strong)
+    known = find_known(text, chunks, stays=_is_code)
+    by_place = {edit.start: edit for edit in (*weak, *strong, *known)}  # the vocabulary knows best
+    if words + likely >= _LIKELY_TOKENS:
+        read = "".join(by_place[at].replacement if at in by_place else char for at, char in enumerate(text))
+        by_place |= {edit.start: edit for edit in find_articles(read)}
+    return sorted(by_place.values())
+
+
+def _is_likely_word(token: str) -> bool:
+    """Return whether a token with letters and signs is a word of the vocabulary, of three letters or more."""
+    letters = [char for char in token if char.isalpha()]
+    return 0 < len(letters) < len(token) and len(token) > 2 and not _is_code(token) and known_word(token) is not None
+
+
+def _is_code(token: str) -> bool:
+    """Return whether a token is a code, a name with a digit in it or a measure, whatever else it could spell."""
+    return _MEASURE.fullmatch(token) is not None or any(known.fullmatch(token) for known in _KNOWN)
 
 
 def _read(token: str, offset: int, alphabet: _Alphabet) -> tuple[list[Edit], bool]:

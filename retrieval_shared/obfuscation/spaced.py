@@ -6,17 +6,21 @@ import re
 import unicodedata
 
 from retrieval_shared.obfuscation.edit import LETTER, MARKS, Edit
+from retrieval_shared.obfuscation.spaced_words import split_run
+from retrieval_shared.obfuscation.vocabulary import is_word
 
 _UNIT = rf"(?:{LETTER}|[0-9@$€])"
-_END = rf"(?![\w{MARKS}'’])"
+_END = rf"(?![\w{MARKS}]|['’]\w)"
 _START = rf"(?<![\w{MARKS}'’])(?<!\w[^\w\s])"
 _SPACED = re.compile(rf"{_START}{_UNIT}(?:(?: {{1,8}}-)? {{1,8}}{_UNIT}{_END}(?![^\w\s]\w)){{2,}}")
 # What separates the members of a list, or is read aloud, does not hide a word.
 _SEPARATOR = rf"(?P<gap>(?P<sign>_|[^\w\s{MARKS},/\\+=&:;|<>(){{}}\[\]'’\"“”?!%°・\ufe0f])(?:(?P=sign){{0,2}}|\ufe0f))"
 _DOTTED = re.compile(rf"{_START}{_UNIT}{_SEPARATOR}{_UNIT}(?:(?P=gap){_UNIT}){{1,}}{_END}")
+_PAIR = re.compile(rf"{_START}{LETTER}(?P<gap>[-_~*·]){LETTER}{_END}(?![^\w\s]\w)")
 _FRAGMENT = rf"(?:{LETTER}){{2,3}}"
 _FRAGMENTED = re.compile(rf"{_START}{_FRAGMENT}(?:[.·]{_FRAGMENT}){{2,}}{_END}(?!\.\w)")
 _GAP = re.compile(r"[ -]+")
+_STRANDED = re.compile(r" (?=[.,;:!?](?:\s|$))")
 _FRAGMENT_GAP = re.compile("[.·]")
 
 _VOWELS = frozenset("aeiouyаеиоуыэюяіїєαεηιουω013@€")
@@ -36,20 +40,28 @@ def find_spaced(text: str) -> list[Edit]:
     """Return the removals of what stands between the letters of words pulled apart, in order.
 
     Left alone: lists (A B C D), initials (J. R. R.), acronyms (U.S.A., N.A.S.A), one letter repeated. Where some
-    spaces in a row of letters are wider than the others, they part words and one space stays.
+    spaces in a row of letters are wider than the others, they part words and one space stays. Beside a word that is
+    undoubtedly pulled apart, short ones of the vocabulary (t-h-e, o u t) are closed up, too.
     """
     edits: list[Edit] = []
+    doubtful: list[Edit] = []
     for run in _SPACED.finditer(text):
-        edits += _join_spaced(text, *run.span())
+        found, certain = _join_spaced(text, *run.span())
+        (edits if certain else doubtful).extend(found)
     for run in _DOTTED.finditer(text):
-        if _is_dotted_word(run, text[run.end() : run.end() + 1]):
-            gap = run["gap"]
-            edits += _removals(text, run.span(), re.compile(re.escape(gap)))
+        certain = _is_dotted_word(run, text[run.end() : run.end() + 1])
+        if certain or _is_known(run.group(), run["gap"]):
+            (edits if certain else doubtful).extend(_removals(text, run.span(), re.compile(re.escape(run["gap"]))))
     for run in _FRAGMENTED.finditer(text):
         parts = set(_FRAGMENT_GAP.split(run.group().lower()))
         if run.group()[1:].islower() and len(parts) > 1 and not any(map(_WORDS.fullmatch, parts)):
             edits += _removals(text, run.span(), _FRAGMENT_GAP)
-    return sorted(edits)
+    if not edits:
+        return []
+    for run in _PAIR.finditer(text):
+        if _is_known(run.group(), run["gap"]):
+            doubtful += _removals(text, run.span(), re.compile(re.escape(run["gap"])))
+    return sorted(edits + doubtful)
 
 
 def _removals(text: str, span: tuple[int, int], gap: re.Pattern[str]) -> list[Edit]:
@@ -57,26 +69,58 @@ def _removals(text: str, span: tuple[int, int], gap: re.Pattern[str]) -> list[Ed
     return [Edit(match.start(), match.end(), "", "spaced", True) for match in gap.finditer(text, *span)]
 
 
-def _join_spaced(text: str, start: int, end: int) -> list[Edit]:
-    """Return the edits that close up the letters of `text[start:end]`, which stand apart by spaces."""
+def _join_spaced(text: str, start: int, end: int) -> tuple[list[Edit], bool]:
+    """Return the edits that close up the letters of `text[start:end]`, which stand apart by spaces, and if surely."""
     letters = [char for char in text[start:end] if char.isalnum() or char in "@$€"]
     if len(letters) > 1 and letters[0].lower() != letters[0].upper() and _is_article(letters):
         start += 1 + len(_GAP.match(text, start + 1)[0])  # type: ignore[index]  # a gap follows every letter but the last
         letters = letters[1:]
-    word = "".join(letters)
-    if not _spells(letters, at_least=4) or not _is_one_case(word) or _SYLLABIC.search(word):
-        return []
     gaps = list(_GAP.finditer(text, start, end))
-    narrow = min(gap.group().count(" ") for gap in gaps if "-" not in gap.group())
+    breaks = _word_breaks(text[start:end], letters, gaps)
+    words = _parts(letters, breaks)
+    known = all(map(is_word, words)) and any(len(word) > 2 for word in words)
+    certain = _spells(letters, at_least=4) and (_is_one_case("".join(letters)) or known and len(words) > 1)
+    if not (certain or known) or _SYLLABIC.search("".join(letters)) or not all(map(_is_one_case, words)):
+        return [], False
     edits: list[Edit] = []
-    for gap in gaps:
+    for at, gap in enumerate(gaps):
         if "-" in gap.group():
             edits += _removals(text, gap.span(), re.compile(" +"))
-        elif gap.end() - gap.start() > narrow:
-            edits.append(Edit(gap.start(), gap.end(), " "))
-        else:
+        elif at not in breaks:
             edits.append(Edit(gap.start(), gap.end(), "", "spaced", True))
-    return edits
+        elif gap.end() - gap.start() > 1:
+            edits.append(Edit(gap.start(), gap.end(), " "))
+    if stranded := _STRANDED.match(text, end):  # the room left around the word
+        edits.append(Edit(*stranded.span(), ""))
+    return edits, certain
+
+
+def _word_breaks(run: str, letters: list[str], gaps: list[re.Match[str]]) -> set[int]:
+    """Return which gaps of a run part words: the wide ones, unless that leaves letters that are no words."""
+    widths = [len(gap.group()) for gap in gaps]
+    narrow = min((gap.group().count(" ") for gap in gaps if "-" not in gap.group()), default=0)
+    wide = {at for at, width in enumerate(widths) if width > narrow and "-" not in gaps[at].group()}
+    if not wide or "-" in run or not run.isascii() or len(letters) != len(gaps) + 1:
+        return wide
+    if all(len(word) > 1 or is_word(word) for word in _parts(letters, wide)):
+        return wide
+    return {begin - 1 for begin in split_run(letters, widths) if begin}
+
+
+def _parts(letters: list[str], breaks: set[int]) -> list[str]:
+    """Return the words of a run of letters; one ends at each letter with a break after it."""
+    words = [""]
+    for at, letter in enumerate(letters):
+        words[-1] += letter
+        if at in breaks and at + 1 < len(letters):
+            words.append("")
+    return words
+
+
+def _is_known(run: str, gap: str) -> bool:
+    """Return whether letters joined by a sign are a word of the vocabulary; capitals with full stops are initials."""
+    word = run.replace(gap, "")
+    return is_word(word) and _is_one_case(word) and (gap[0] != "." or word.islower())
 
 
 def _is_one_case(word: str) -> bool:

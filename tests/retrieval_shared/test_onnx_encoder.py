@@ -200,3 +200,10 @@ def test_a_file_that_is_no_model_is_a_bundle_error(tiny_bundle: Bundle, tmp_path
     write_manifest(folder, tiny_bundle.manifest)  # so that the hashes fit
     with pytest.raises(BundleError, match=f"bundle {folder}"):
         OnnxEncoder(load_bundle(folder))
+
+
+@pytest.mark.parametrize("named", ["two", "0", "-1", "1.5"])
+def test_threads_that_are_no_number_are_named(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setenv("WARDLINE_THREADS", named)
+    with pytest.raises(ValueError, match=f"WARDLINE_THREADS: found '{named}', allowed a whole number from 1"):
+        OnnxEncoder(tiny_bundle)

@@ -153,6 +153,23 @@ def test_stacked_disguises_are_undone_together() -> None:
     assert set(found.obfuscation.transforms) == {"zero_width", "leet", "spaced", "compatibility"}
 
 
+@pytest.mark.parametrize(
+    ("text", "canonical", "word", "written"),
+    [
+        ("ch34p v1agra 4nd c4s1no", "cheap viagra and casino", "and", "4nd"),
+        ("Dеsіgnеr bags апԁ more", "Designer bags and more", "and", "апԁ"),
+        ("v_i_a_g_r_a a-n-d more", "viagra and more", "and", "a-n-d"),
+        ("we h  a  v  e a  n  d more", "we have and more", "and", "a  n  d"),
+    ],
+)
+def test_a_known_word_points_at_where_it_was_written(text: str, canonical: str, word: str, written: str) -> None:
+    found = normalise(text)
+    assert found.canonical == canonical
+    at = canonical.index(word)
+    start, end = found.original_span(at, at + len(word))
+    assert (text[start:end], normalise(canonical).canonical) == (written, canonical)
+
+
 def test_score_is_twice_the_share_of_disguised_letters() -> None:
     assert normalise("v1agra " + "plain " * 4 + "word").obfuscation.score == pytest.approx(2 * 6 / 30)
     assert normalise("v1agra plain").obfuscation.score == 1

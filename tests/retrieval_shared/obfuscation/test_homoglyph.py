@@ -46,3 +46,23 @@ def test_honest_words_stay(text: str) -> None:
 
 def test_a_pure_word_stays_where_the_text_has_honest_cyrillic() -> None:
     assert applied("сex в Москве: сор") == "cex в Москве: сор"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("cаsіnо апԁ more", "casino and more"),  # Cyrillic а п ԁ
+        ("cаsіnо ат home", "casino at home"),
+        ("cаsіnо οf gold", "casino of gold"),  # one Greek letter in a short word
+        ("cаsіnо ιп town", "casino in town"),  # Greek and Cyrillic
+        ("cаsіnо tһе dеsіgnеr α bag", "casino the designer a bag"),
+        ("fօr αnd home", "for and home"),  # short mixed words alone, two of them
+    ],
+)
+def test_known_words_are_read_where_letters_are_borrowed(text: str, written: str) -> None:
+    assert applied(text) == written
+
+
+@pytest.mark.parametrize("text", ["апԁ more", "οf gold", "fօr home", "ат home", "the α of it", "пот а сор"])
+def test_known_words_are_not_read_in_a_plain_text(text: str) -> None:
+    assert applied(text) == text
