@@ -138,7 +138,7 @@ def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
-    """Return `(int8, scale)`: `weight` `[n, d]` in [-levels, levels] and one scale per row; their product restores it."""
+    """Return `(int8, scale)`: `weight` `[n, d]` in [-levels, levels], one scale per row; the product restores it."""
     scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / levels  # [n, 1]
     return (weight / scale).round().clamp(-levels, levels).to(torch.int8), scale
 

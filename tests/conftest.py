@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a tiny model threads only wait for each other
 os.environ.pop("WARDLINE_BUNDLE", None)
 
 WORDS = """

@@ -103,12 +103,13 @@ class ThresholdConfig:
     """Assumed share of violating ads, per head."""
     escalate_precision: float = 0.5
     """Lowest precision, at that prevalence, at which an ad is worth a reviewer's time."""
-    act_precision: float = 0.9
+    act_precision: float = 0.8
     """Lowest precision, at that prevalence, at which the policy may act by itself."""
     confidence: float = 0.9
     """One-sided confidence of the bound on the false-positive rate behind `act_precision`; recall is taken as found."""
-    benign_budget: float = 0.006
-    """Highest share of benign own ads that a single head may flag."""
+    benign_budget: float = 0.008
+    """Highest share of benign own ads that a single head may flag; the largest step at which the share flagged by any
+    head, on held-out ads, stayed below 15% at 95% confidence."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` on a budget outside [0, 1] or another share outside (0, 1)."""

@@ -109,12 +109,8 @@ def _word_breaks(run: str, letters: list[str], gaps: list[re.Match[str]]) -> set
 
 def _parts(letters: list[str], breaks: set[int]) -> list[str]:
     """Return the words of a run of letters; one ends at each letter with a break after it."""
-    words = [""]
-    for at, letter in enumerate(letters):
-        words[-1] += letter
-        if at in breaks and at + 1 < len(letters):
-            words.append("")
-    return words
+    begins = [0, *(at + 1 for at in sorted(breaks))]
+    return ["".join(letters[begin:end]) for begin, end in zip(begins, [*begins[1:], len(letters)], strict=True)]
 
 
 def _is_known(run: str, gap: str) -> bool:

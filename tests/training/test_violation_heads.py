@@ -15,7 +15,7 @@ from training.states import CachedStates, padded_states
 from training.violation_heads import train_heads
 
 DIM, ROWS = 6, 200
-CONFIG = HeadsConfig(hidden=4, epochs=30, batch_rows=64, learning_rate=0.05)
+CONFIG = HeadsConfig(hidden=4, epochs=20, batch_rows=64, learning_rate=0.05)
 DRUGS, SCAM = HEADS.index("drugs"), HEADS.index("scam")
 
 
