@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +12,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from retrieval_shared.batching import pad, token_budget_batches
 from retrieval_shared.bundle import GRAPH, TOKENIZER, Bundle
 from retrieval_shared.chunking import chunk_spans
 from retrieval_shared.errors import BundleError, ScoringError
-
-TOKEN_BUDGET = 1_024
-"""Padded tokens of one run of the graph; larger batches only cost cache on a CPU (serving report)."""
 
 CHUNK_OVERLAP = 32
 """Tokens that two neighbouring chunks of a long text share."""
@@ -50,22 +47,22 @@ class Encoded:
 
 
 class OnnxEncoder:
-    """A bundle's graph in one ONNX Runtime session; thread-safe, holds no state between calls."""
+    """A bundle's graph in one ONNX Runtime session; thread-safe. A text's result never depends on its neighbours."""
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
         """Load the graph.
 
         Args:
             bundle: a verified bundle.
-            threads: threads of one run; None takes `WARDLINE_THREADS` from the environment, else 1
-                (a worker per core serves more than a worker with two threads).
+            threads: chunks read at the same time, one core each; None takes `WARDLINE_THREADS` from the environment,
+                else 1 (a worker per core serves more than a worker with two threads).
 
         Raises:
             ValueError: `WARDLINE_THREADS` is no whole number from 1.
             BundleError: the graph or the tokenizer cannot be loaded.
         """
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or _threads_named()
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Workers that share cores must sleep, not spin, between requests.
@@ -80,23 +77,23 @@ class OnnxEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._prefix, self._suffix = _special_ids(self._tokenizer)
+        self._pool = ThreadPoolExecutor(threads or _threads_named(), thread_name_prefix="encode")
         self.slots = bundle.manifest.slots
         self.max_tokens = bundle.manifest.max_tokens
 
-    def encode(self, texts: Sequence[str], *, slot: str = "base", budget: int = TOKEN_BUDGET) -> Encoded:
+    def encode(self, texts: Sequence[str], *, slot: str = "base") -> Encoded:
         """Return vectors and logits of `texts`, in their order.
 
         Args:
             texts: n texts of any length.
             slot: adapter slot, one of `slots`.
-            budget: padded tokens of one run.
 
         Raises:
             ValueError: no such slot.
             ScoringError: the runtime failed or its output is not finite.
         """
         chunks = self.chunks(texts)
-        outputs = self._run(chunks, self._slot_number(slot), budget, ("vector", "logits"))
+        outputs = self._run(chunks, self._slot_number(slot), ("vector", "logits"))
         owner = np.array([chunk.text for chunk in chunks], dtype=np.int64)
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         logits = np.full((len(texts), self.heads), -np.inf, dtype=np.float32)
@@ -115,7 +112,7 @@ class OnnxEncoder:
     def attention(self, text: str, *, slot: str) -> list[tuple[Chunk, NDArray[np.float32]]]:
         """Return each chunk of `text` with its heads' attention `[H, t]` over the chunk's tokens."""
         chunks = self.chunks([text])
-        outputs = self._run(chunks, self._slot_number(slot), TOKEN_BUDGET, ("attention",))
+        outputs = self._run(chunks, self._slot_number(slot), ("attention",))
         return [(chunk, row[0][:, : len(chunk.ids)]) for chunk, row in zip(chunks, outputs, strict=True)]
 
     @property
@@ -156,21 +153,28 @@ class OnnxEncoder:
         ]
 
     def _run(
-        self, chunks: Sequence[Chunk], slot: int, budget: int, outputs: tuple[str, ...]
+        self, chunks: Sequence[Chunk], slot: int, outputs: tuple[str, ...]
     ) -> list[tuple[NDArray[np.float32], ...]]:
-        rows: list[tuple[NDArray[np.float32], ...]] = [()] * len(chunks)
-        for batch in token_budget_batches([len(chunk.ids) for chunk in chunks], budget=budget):
-            ids, mask = pad([chunks[i].ids for i in batch])
-            feeds = {"input_ids": ids, "attention_mask": mask, "slot": np.full(len(batch), slot, dtype=np.int64)}
+        """Return the outputs of each chunk, each from a run of its own.
+
+        The activations of an int8 graph share one scale per run, so a chunk's neighbours in a batch would move its
+        probabilities, and a decision could not be replayed alone. Reading one at a time costs a CPU nothing beyond
+        64 tokens (serving report) and pads nothing.
+        """
+
+        def run(chunk: Chunk) -> tuple[NDArray[np.float32], ...]:
+            ids = np.array([chunk.ids], dtype=np.int64)
+            feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "slot": np.array([slot], dtype=np.int64)}
             try:
                 values = self._session.run(list(outputs), feeds)
             except Exception as error:  # the runtime's own exceptions derive from Exception alone
-                raise ScoringError(f"the encoder failed on a batch of {len(batch)}: {error}") from error
+                raise ScoringError(f"the encoder failed on {ids.size} tokens: {error}") from error
             if not all(np.isfinite(value).all() for value in values):
-                raise ScoringError(f"the encoder gave a value that is not finite in a batch of {len(batch)}")
-            for k, i in enumerate(batch):
-                rows[i] = tuple(value[k] for value in values)
-        return rows
+                raise ScoringError(f"the encoder gave a value that is not finite on {ids.size} tokens")
+            return tuple(value[0] for value in values)
+
+        # A single chunk, the common case of a request, needs no other thread.
+        return [run(chunk) for chunk in chunks] if len(chunks) < 2 else list(self._pool.map(run, chunks))
 
     def _slot_number(self, slot: str) -> int:
         if slot not in self.slots:

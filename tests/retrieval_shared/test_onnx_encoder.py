@@ -1,8 +1,7 @@
 """The served graph over the tiny bundle.
 
-The int8 graph quantises activations dynamically, with one scale per tensor and run, so the other rows of a batch move a
-text's numbers a little. On these texts the largest such move is 0.036 in a logit (their standard deviation is 0.47) and
-0.0002 in a vector's cosine; the tolerances below are about three times that. Within one batch all is exact.
+The int8 graph quantises activations with one scale per run; since every chunk has a run of its own, a text's numbers are
+the same whatever stands beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from retrieval_shared.errors import BundleError, ScoringError
 from retrieval_shared.onnx_encoder import CHUNK_OVERLAP, Chunk, OnnxEncoder
 
 SLOT = "task:moderation"
-LOGIT_NOISE, COSINE_NOISE = 0.1, 0.001
+LOGIT_NOISE, COSINE_NOISE = 1e-5, 1e-5
 LONG = " ".join(["free bet", "shop shoes tea", "every morning war", "vodka"] * 30)  # 270 tokens, 48 fit
 TEXTS = [LONG, "free bet", "", "win cash now at the casino", "Купите 🎁 ١٢٣", LONG[: len(LONG) // 2], "£", "tea"]
 
@@ -68,7 +67,7 @@ def test_sizes(encoder: OnnxEncoder) -> None:
     assert (encoder.dim, encoder.heads, encoder.slots) == (32, 16, ("base", SLOT))
 
 
-def test_order_is_kept_and_a_batch_is_near_one_by_one(encoder: OnnxEncoder) -> None:
+def test_order_is_kept_and_neighbours_change_nothing(encoder: OnnxEncoder) -> None:
     for slot in encoder.slots:
         batch = encoder.encode(TEXTS, slot=slot)
         alone = [encoder.encode([text], slot=slot) for text in TEXTS]
@@ -77,7 +76,7 @@ def test_order_is_kept_and_a_batch_is_near_one_by_one(encoder: OnnxEncoder) -> N
         assert cosine.min() >= 1 - COSINE_NOISE
         assert batch.tokens == sum(one.tokens for one in alone)
         assert batch.chunked.tolist() == [one.chunked.item() for one in alone]
-        assert np.argmax(batch.vectors @ alone[3].vectors[0]) == 3  # noise is far below what tells texts apart
+        assert np.argmax(batch.vectors @ alone[3].vectors[0]) == 3
 
 
 def test_the_same_batch_gives_the_same_numbers_from_many_threads(encoder: OnnxEncoder) -> None:
@@ -181,14 +180,14 @@ def test_a_value_that_is_not_finite_is_a_scoring_error(tiny_bundle: Bundle, valu
     encoder = OnnxEncoder(tiny_bundle)
     encoder._session = BrokenSession(encoder._session, value)
     for call in (lambda: encoder.encode(["a"]), lambda: encoder.attention("a", slot="base")):
-        with pytest.raises(ScoringError, match="not finite in a batch of 1"):
+        with pytest.raises(ScoringError, match="not finite on \\d+ tokens"):
             call()
 
 
 def test_a_failing_runtime_is_a_scoring_error(tiny_bundle: Bundle) -> None:
     encoder = OnnxEncoder(tiny_bundle)
     encoder._session = BrokenSession(encoder._session, None)
-    with pytest.raises(ScoringError, match="failed on a batch of 2: out of memory"):
+    with pytest.raises(ScoringError, match="failed on \\d+ tokens: out of memory"):
         encoder.encode(["a", "b"])
 
 
