@@ -37,7 +37,8 @@ class Calibration:
         """Return calibrated probabilities float32 `[n, H]` in (0, 1) for logits `[n, H]`."""
         # Above about 17 a float32 rounds to 1, and a threshold of 1 ("never by itself") would be reached.
         z = np.clip(logits * self.scale + self.offset, -60.0, 16.0)
-        return (1.0 / (1.0 + np.exp(-z))).astype(np.float32)
+        probabilities: NDArray[np.float32] = (1.0 / (1.0 + np.exp(-z))).astype(np.float32)
+        return probabilities
 
 
 def load_calibration(path: Path, heads: Sequence[str]) -> Calibration:

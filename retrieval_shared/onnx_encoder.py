@@ -103,7 +103,7 @@ class OnnxEncoder:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         special = len(self._prefix) + len(self._suffix)
         return Encoded(
-            vectors=vectors / np.where(norms > 0, norms, 1.0),
+            vectors=(vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32),
             logits=logits,
             tokens=sum(len(chunk.ids) - special for chunk in chunks),
             chunked=np.bincount(owner, minlength=len(texts)) > 1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +101,8 @@ class Block(nn.Module):
         mixed = (weights @ value).transpose(1, 2).reshape(b, t, d)
         x = self.attention_norm(x + self.linears["out"](mixed, slot))
         inner = nn.functional.gelu(self.linears["up"](x, slot))
-        return self.output_norm(x + self.linears["down"](inner, slot))
+        after: Tensor = self.output_norm(x + self.linears["down"](inner, slot))
+        return after
 
 
 class SlotEncoder(nn.Module):
@@ -108,6 +110,9 @@ class SlotEncoder(nn.Module):
 
     The word table is held as int8 with one scale per row: a row of the table is `table[i] * table_scale[i]`.
     """
+
+    table: Tensor
+    table_scale: Tensor
 
     def __init__(self, shape: EncoderShape, *, slots: int, rank: int) -> None:
         super().__init__()
@@ -123,7 +128,7 @@ class SlotEncoder(nn.Module):
         b, t = input_ids.shape
         flat = input_ids.reshape(-1)
         words = self.table.index_select(0, flat).to(torch.float32) * self.table_scale.index_select(0, flat)  # [b*t, d]
-        x = self.norm(words.view(b, t, -1) + self.position[:t])
+        x: Tensor = self.norm(words.view(b, t, -1) + self.position[:t])
         padding = (attention_mask == 0)[:, None, None, :]  # [b, 1, 1, t]
         for block in self.blocks:
             x = block(x, padding, slot)
@@ -178,11 +183,11 @@ def from_hugging_face(
         token_type = state["embeddings.token_type_embeddings.weight"][0]
         encoder.position.copy_(state["embeddings.position_embeddings.weight"] + token_type)
         _copy_norm(encoder.norm, state, "embeddings.LayerNorm")
-        for i, block in enumerate(encoder.blocks):
+        for i, block in enumerate(cast("list[Block]", encoder.blocks)):
             for ours, theirs in HUGGING_FACE_NORMS.items():
                 _copy_norm(getattr(block, ours), state, f"encoder.layer.{i}.{theirs}")
             for ours, theirs in HUGGING_FACE_LINEARS.items():
-                linear = block.linears[ours]
+                linear = cast("SlotLinear", block.linears[ours])
                 linear.weight.copy_(state[f"encoder.layer.{i}.{theirs}.weight"].T)
                 linear.bias.copy_(state[f"encoder.layer.{i}.{theirs}.bias"])
                 for k, adapter in enumerate(adapters, start=1):

@@ -59,7 +59,7 @@ def train_adapter(
     weighted = weigh(sample, ad_weight=1.0, unlabelled_share=heads.unlabelled_share)
     token_ids = [encoding.ids[: config.max_tokens] for encoding in base.tokenizer.encode_batch(list(sample.texts))]
     model = get_peft_model(base.model, lora_config(config))
-    pool = AttentionHeads(len(HEADS), base.model.config.hidden_size, hidden=heads.hidden, dropout=heads.dropout)
+    pool = AttentionHeads(len(HEADS), base.dim, hidden=heads.hidden, dropout=heads.dropout)
     steps: list[Callable[[], Tensor]] = [
         partial(_loss, model, pool, weighted, rows, ids, mask)
         for rows, ids, mask in padded_batches(token_ids, budget=config.tokens_per_step, rng=rng)

@@ -31,6 +31,11 @@ class BaseModel:
     sha256: str
     """Hash of its weights file; empty when it came from the hub."""
 
+    @property
+    def dim(self) -> int:
+        """Return the width d of a token state."""
+        return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
 
 def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     """Return the encoder `name` names.

@@ -31,7 +31,8 @@ class StatesGraph(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
         """Return token states `[b, t, d]`."""
-        return self.encoder(input_ids, attention_mask, slot)
+        states: Tensor = self.encoder(input_ids, attention_mask, slot)
+        return states
 
 
 class ServingGraph(nn.Module):
@@ -65,6 +66,8 @@ def export_onnx(module: nn.Module, path: Path, outputs: Sequence[str]) -> None:
         dynamo=True,
         verbose=False,
     )
+    if program is None:  # only the legacy exporter returns nothing
+        raise RuntimeError("torch.onnx.export returned no program")
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path))
 

@@ -24,7 +24,7 @@ from training.config import ModerationConfig
 from training.examples import HEADS, OWN_ADS, Examples, concatenate, fold_of, load_ads, load_public
 from training.export import StatesGraph, export_onnx, quantise
 from training.sampling import Weighted, weigh
-from training.states import JoinedStates, cache_states
+from training.states import CachedStates, JoinedStates, cache_states
 from training.violation_heads import train_heads
 
 log = structlog.get_logger()
@@ -149,7 +149,7 @@ def _states(graph: Path, base: BaseModel, examples: Examples, run: Run, shared: 
     """Return the states of all examples; those of `shared` rows lie in a cache that other configurations use too."""
     ids = [encoding.ids for encoding in base.tokenizer.encode_batch(list(examples.texts))]
     cut = [row if len(row) <= MAX_STATE_TOKENS else [*row[: MAX_STATE_TOKENS - 1], row[-1]] for row in ids]
-    parts = []
+    parts: list[CachedStates] = []
     part, place = (np.zeros(len(examples), dtype=np.int64) for _ in range(2))
     for rows in (np.flatnonzero(shared), np.flatnonzero(~shared)):
         if not len(rows):
@@ -157,8 +157,7 @@ def _states(graph: Path, base: BaseModel, examples: Examples, run: Run, shared: 
         part[rows], place[rows] = len(parts), np.arange(len(rows))
         some = [cut[i] for i in rows]
         folder = graph.parent / f"states-{hashlib.sha256(repr(some).encode()).hexdigest()[:12]}"
-        dim = base.model.config.hidden_size
-        parts.append(cache_states(graph, some, folder=folder, dim=dim, slot=1, threads=run.threads))
+        parts.append(cache_states(graph, some, folder=folder, dim=base.dim, slot=1, threads=run.threads))
     return JoinedStates(parts=tuple(parts), part=part, place=place)
 
 

@@ -64,7 +64,8 @@ class CachedStates:
 
     def row(self, number: int) -> NDArray[np.float16]:
         """Return the states `[t, d]` of one row."""
-        return self.states[self.offsets[number] : self.offsets[number + 1]]
+        states: NDArray[np.float16] = self.states[self.offsets[number] : self.offsets[number + 1]]
+        return states
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class JoinedStates:
 
     def row(self, number: int) -> NDArray[np.float16]:
         """Return the states `[t, d]` of one row."""
-        return self.parts[self.part[number]].row(int(self.place[number]))
+        return self.parts[int(self.part[number])].row(int(self.place[number]))
 
 
 def padded_states(states: TokenStates, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The served graph over the tiny bundle.
 
-The int8 graph quantises activations with one scale per run; since every chunk has a run of its own, a text's numbers are
-the same whatever stands beside it.
+The int8 graph quantises activations with one scale per run; since every chunk has a run of its own, a text's
+numbers are the same whatever stands beside it.
 """
 
 from __future__ import annotations
