@@ -75,16 +75,15 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
 
     # Cuts are for the languages the model reads; ads in others go to a person anyway.
     held_out = allowed & (fold == 0) & np.isin(np.char.partition(examples.lang, "-")[:, 0], config.languages)
-    heads_config = config.heads
     rows = np.flatnonzero(allowed)
     weighted = _weigh(examples, rows, config)
     stage = folder / f"heads-{_heads_key(weighted, config)}"
     crossfit = train_heads(
-        states, weighted, rows[fold[rows] != 0], heads_config,
+        states, weighted, rows[fold[rows] != 0], config.heads,
         start_from=adapter.heads, checkpoint=stage / "crossfit.pt", seed=config.seed,
     )  # fmt: skip
     final = train_heads(
-        states, weighted, rows, heads_config,
+        states, weighted, rows, config.heads,
         start_from=adapter.heads, checkpoint=stage / "final.pt", seed=config.seed,
     )  # fmt: skip
     parts = Parts(

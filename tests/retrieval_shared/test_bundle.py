@@ -57,8 +57,9 @@ def test_sha256_of_nothing(tmp_path: Path) -> None:
 
 
 def test_the_model_card_may_be_edited(folder: Path) -> None:
+    before = load_bundle(folder).manifest.digest
     (folder / "MODEL_CARD.md").write_text("corrected", encoding="utf-8")
-    load_bundle(folder)
+    assert load_bundle(folder).manifest.digest == before
 
 
 @pytest.mark.parametrize("name", [*REQUIRED, "adapters/moderation/adapter_model.safetensors"])
