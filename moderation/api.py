@@ -20,7 +20,7 @@ from moderation import schema
 from moderation.auth import KEYS_VARIABLE, KeyRing, load_keys
 from moderation.decision import Decision
 from moderation.metrics import ModerationMetrics
-from moderation.pipeline import Item, Moderator
+from moderation.pipeline import Item, Moderated, Moderator
 from moderation.policy import Policy, Rule, list_policies
 from moderation.problem import Problem
 from moderation.response import (
@@ -137,11 +137,8 @@ class Scorer(Protocol):
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Probabilities `[n, H]` of n texts."""
 
-    def moderate(self, items: Sequence[Item], *, explain: bool) -> list[Decision]:
-        """One decision per item, in order."""
-
-    def count_tokens(self, items: Sequence[Item]) -> int:
-        """How many tokens the items' texts have."""
+    def moderate_and_count(self, items: Sequence[Item], *, explain: bool) -> Moderated:
+        """One decision per item, in order, and the tokens of their texts."""
 
 
 class Recorder(Protocol):
@@ -211,14 +208,14 @@ class ModerationApi:
             self._check_policy_set(batch.policy_set)
         items = [entrant.item for entrant in batch.entrants if entrant.item is not None]
         with self.metrics.stage("score"):
-            decisions = self._moderator.moderate(items, explain=batch.explain) if items else []
+            made = self._moderator.moderate_and_count(items, explain=batch.explain) if items else Moderated([], 0)
         with self.metrics.stage("record"):
-            decisions = self._record(decisions, items)
+            decisions = self._record(made.decisions, items)
         with self.metrics.stage("render"):
             for decision in decisions:
                 self.metrics.count(decision)
             results = self._results(batch, decisions)
-            usage = UsageResponse(items=len(items), tokens=self._moderator.count_tokens(items))
+            usage = UsageResponse(items=len(items), tokens=made.tokens)
             return ModerateResponse(id=f"mod_{uuid.uuid4().hex}", results=results, usage=usage)
 
     def _check_policy_set(self, ref: str | None) -> None:
@@ -304,7 +301,7 @@ def probe(moderator: Scorer) -> Readiness:
     bundle = f"{manifest.name}@{manifest.version}"
     try:
         scores = moderator.probabilities([manifest.probe.text])[0]  # [H]
-        moderator.moderate(
+        moderator.moderate_and_count(
             [Item(id="probe", fields={"text": manifest.probe.text}, regions=(PROBE_REGION,))], explain=True
         )
     except ScoringError as error:

@@ -1,4 +1,4 @@
-"""The classifier: texts in, one calibrated probability per head out, each text read raw and undisguised."""
+"""The classifier: texts in, one calibrated probability per head out, each text read with its disguises undone."""
 
 from __future__ import annotations
 
@@ -23,11 +23,9 @@ class Scores:
     """What the classifier says about n texts."""
 
     probabilities: NDArray[np.float32]
-    """`[n, H]`, calibrated, in [0, 1]: the higher of the raw and the canonical reading."""
+    """`[n, H]`, calibrated, in [0, 1]."""
     logits: NDArray[np.float32]
     """`[n, H]`, before calibration."""
-    from_canonical: NDArray[np.bool_]
-    """`[n, H]`, true where the canonical reading gave the higher value."""
     normalised: tuple[NormalisedText, ...]
     """The n texts with their canonical forms."""
     tokens: int
@@ -60,28 +58,22 @@ class Classifier:
     def score(self, texts: Sequence[str]) -> Scores:
         """Return the scores of n texts, in their order.
 
-        Each text is read as it came and, where that differs, in its canonical form (disguises undone); long texts are
-        read in chunks. A head keeps its highest reading.
+        Each text is read in its canonical form, disguises undone: what is left of a disguise raises the probabilities
+        of benign texts more than it tells of others. Long texts are read in chunks.
 
         Raises:
             ScoringError: the encoder failed.
         """
         normalised = tuple(normalise(text) for text in texts)
-        disguised = [i for i, text in enumerate(normalised) if text.canonical != text.original]
-        readings = [*texts, *(normalised[i].canonical for i in disguised)]
-        encoded = self.encoder.encode(readings, slot=SLOT)
-        raw, logits = encoded.logits[: len(texts)], encoded.logits[: len(texts)].copy()
-        if disguised:
-            logits[disguised] = np.maximum(logits[disguised], encoded.logits[len(texts) :])
+        encoded = self.encoder.encode([text.canonical for text in normalised], slot=SLOT)
         return Scores(
-            probabilities=self._calibration.probabilities(logits),
-            logits=logits,
-            from_canonical=logits > raw,
+            probabilities=self._calibration.probabilities(encoded.logits),
+            logits=encoded.logits,
             normalised=normalised,
             tokens=encoded.tokens,
-            chunked=encoded.chunked[: len(texts)],
+            chunked=encoded.chunked,
         )
 
     def probabilities(self, readings: Sequence[str]) -> NDArray[np.float32]:
-        """Return float32 `[n, H]` for texts read exactly as they are, without a second, canonical reading."""
+        """Return float32 `[n, H]` for texts read exactly as they are, disguises and all."""
         return self._calibration.probabilities(self.encoder.encode(readings, slot=SLOT).logits)

@@ -44,7 +44,7 @@ def find_spans(classifier: Classifier, reading: str, heads: Sequence[str]) -> di
 
     Args:
         classifier: the heads.
-        reading: the text as it was scored, raw or canonical.
+        reading: the text as it was scored, in canonical form.
         heads: names of the heads to explain.
 
     Raises:

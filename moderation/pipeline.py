@@ -53,6 +53,16 @@ class Item:
     context: Context = field(default_factory=Context)
 
 
+@dataclass(frozen=True)
+class Moderated:
+    """What was decided, and how much there was to read."""
+
+    decisions: list[Decision]
+    """One per item, in their order."""
+    tokens: int
+    """Tokens read, special tokens not counted; where chunks of a long text overlap, tokens are read twice."""
+
+
 class Moderator:
     """Reads ads and decides about them, per target region.
 
@@ -134,10 +144,6 @@ class Moderator:
             check_region(region)
         return self._classifier.score(list(texts)).probabilities
 
-    def count_tokens(self, items: Sequence[Item]) -> int:
-        """Return how many tokens the items' texts have, special tokens not counted."""
-        return self._classifier.encoder.count_tokens([join_fields(item.fields).text for item in items])
-
     def moderate(
         self,
         items: Sequence[Item | Mapping[str, object]],
@@ -159,6 +165,16 @@ class Moderator:
         Raises:
             ValueError: a region of `regions` is unknown.
         """
+        return self.moderate_and_count(items, regions, explain=explain).decisions
+
+    def moderate_and_count(
+        self,
+        items: Sequence[Item | Mapping[str, object]],
+        regions: Sequence[str] | None = None,
+        *,
+        explain: bool = True,
+    ) -> Moderated:
+        """Return what `moderate` returns, and the number of tokens read."""
         for region in regions or ():
             check_region(region)
         decisions: list[Decision | None] = [None] * len(items)
@@ -169,23 +185,27 @@ class Moderator:
                 ready.append((i, read))
             else:
                 decisions[i] = read
-        for (i, _), decision in zip(ready, self._decide_all([item for _, item in ready], explain=explain), strict=True):
+        made = self._decide_all([item for _, item in ready], explain=explain)
+        for (i, _), decision in zip(ready, made.decisions, strict=True):
             decisions[i] = decision
-        return [decision for decision in decisions if decision is not None]
+        return Moderated([decision for decision in decisions if decision is not None], made.tokens)
 
-    def _decide_all(self, items: Sequence[Item], *, explain: bool) -> list[Decision]:
+    def _decide_all(self, items: Sequence[Item], *, explain: bool) -> Moderated:
         texts = [join_fields(item.fields) for item in items]
         try:
             scores = self._classifier.score([text.text for text in texts])
-            return [
+            decisions = [
                 self._decide(item, text, scores, row=i, explain=explain)
                 for i, (item, text) in enumerate(zip(items, texts, strict=True))
             ]
+            return Moderated(decisions, scores.tokens)
         except ScoringError as error:
             if len(items) > 1:  # one by one, so that a text the encoder fails on takes no neighbour with it
-                return [decision for item in items for decision in self._decide_all([item], explain=explain)]
+                alone = [self._decide_all([item], explain=explain) for item in items]
+                return Moderated([each for one in alone for each in one.decisions], sum(one.tokens for one in alone))
             log.error("scoring failed", items=len(items), reason=str(error))
-            return [self._failed(item, text, reason=str(error)) for item, text in zip(items, texts, strict=True)]
+            failed = [self._failed(item, text, reason=str(error)) for item, text in zip(items, texts, strict=True)]
+            return Moderated(failed, tokens=0)
 
     def _decide(self, item: Item, text: FieldText, scores: Scores, *, row: int, explain: bool) -> Decision:
         probabilities = {h: float(p) for h, p in zip(self.heads, scores.probabilities[row], strict=True)}
@@ -217,12 +237,9 @@ class Moderator:
             return {}
         normalised = scores.normalised[row]
         evidence: dict[str, list[Evidence]] = {head: [] for head in heads}
-        for canonical in (False, True):
-            here = [h for h in heads if scores.from_canonical[row, self.heads.index(h)] == canonical]
-            reading = normalised.canonical if canonical else normalised.original
-            for head, span in find_spans(self._classifier, reading, here).items():
-                start, end = normalised.original_span(span.start, span.end) if canonical else (span.start, span.end)
-                evidence[head].append(_locate(text, start, end, weight=span.drop, source="model"))
+        for head, span in find_spans(self._classifier, normalised.canonical, heads).items():
+            start, end = normalised.original_span(span.start, span.end)
+            evidence[head].append(_locate(text, start, end, weight=span.drop, source="model"))
         for match in self._rules.find(normalised.canonical):
             shown = sum(piece.source == "rule" for piece in evidence.get(match.head, ()))
             if match.head in evidence and shown < MAX_RULE_EVIDENCE:

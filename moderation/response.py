@@ -123,7 +123,7 @@ class ErrorResult(_Closed):
 
 
 class UsageResponse(_Closed):
-    """What the request cost: items scored, and their tokens."""
+    """What the request cost: items scored, and tokens read."""
 
     items: int
     tokens: int

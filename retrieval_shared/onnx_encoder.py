@@ -125,10 +125,6 @@ class OnnxEncoder:
         """Return the number H of logits."""
         return int(self._shape("logits")[1])
 
-    def count_tokens(self, texts: Sequence[str]) -> int:
-        """Return how many tokens the texts have together, special tokens not counted."""
-        return sum(len(encoding.ids) for encoding in self._encodings(texts))
-
     def chunks(self, texts: Sequence[str]) -> list[Chunk]:
         """Return the chunks of all texts, in order; every text has at least one."""
         return [chunk for i, encoding in enumerate(self._encodings(texts)) for chunk in self._split(i, encoding)]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, SlotEncoder, from_hugging_face, peft_adapter
 from training.base_model import BaseModel
 from training.config import AdapterConfig, HeadsConfig
-from training.examples import HEADS, OWN_ADS, Examples, concatenate
+from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, concatenate
 from training.heads import AttentionHeads
 from training.loop import LoopConfig, padded_batches, run_steps
 from training.losses.masked_bce import masked_bce
@@ -104,9 +104,10 @@ def load_peft(base: nn.Module, trained: TrainedAdapter) -> PeftModel:
 
 def _sample(examples: Examples, config: AdapterConfig, rng: np.random.Generator) -> Examples:
     own = examples.source == OWN_ADS
-    public, ads = examples.take(np.flatnonzero(~own)), examples.take(np.flatnonzero(own))
+    copies = examples.kind == DISGUISED
+    public, ads, disguised = (examples.take(np.flatnonzero(rows)) for rows in (~own, own & ~copies, copies))
     rows = balanced_sample(public, rows=config.rows, english_share=config.english_share, rng=rng)
-    return concatenate([public.take(rows), *[ads] * config.ad_repeats])
+    return concatenate([public.take(rows), *[ads] * config.ad_repeats, disguised])
 
 
 def _loss(model: nn.Module, pool: nn.Module, weighted: Weighted, rows: np.ndarray, ids: Tensor, mask: Tensor) -> Tensor:

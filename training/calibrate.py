@@ -22,7 +22,7 @@ class HeldOut:
     """Logits and labels of m held-out rows in the languages the model reads."""
 
     logits: NDArray[np.float32]
-    """`[m, H]`, through the served graph: the highest of raw and canonical reading and of all chunks."""
+    """`[m, H]`, through the served graph: the highest of all chunks."""
     targets: NDArray[np.float32]
     """`[m, H]`, NaN = unknown."""
     own: NDArray[np.bool_]

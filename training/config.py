@@ -24,6 +24,8 @@ class DataConfig:
     """Sources left out, for example to stay out of domain of an evaluation suite."""
     ads: str = "training/data/ads.jsonl"
     """Our own hand-written ads, relative to the repository."""
+    disguised_copies: int = 2
+    """How often each of our own ads is disguised, undone and, unless undone in full, learnt from again."""
     folds: int = 3
     """Number of folds; fold 0 is never seen by the adapter and is what calibration and thresholds are fitted on."""
 
@@ -53,7 +55,7 @@ class AdapterConfig:
     without_sources: tuple[str, ...] = ("rtplx_prompts", "rtplx_benign", "rtplx_completions")
     """Sources only the heads see, so that one adapter serves the comparison with and without them."""
     ad_repeats: int = 5
-    """How often each of our own ads is seen."""
+    """How often each of our own ads is seen; its disguised copies are seen once each."""
     tokens_per_step: int = 2_048
     """Padded tokens of one optimiser step."""
     max_tokens: int = 128

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from eval.datasets import HEAD_OF_LABEL, ad_fields
 from retrieval_shared.text import join_fields, normalise
 from training.config import DataConfig
+from training.disguise import disguise
 
 HEADS = (
     "drugs", "weapons", "counterfeit", "alcohol_tobacco", "gambling", "sexual", "misinformation", "sensational",
@@ -25,6 +26,8 @@ HEADS = (
 
 OWN_ADS = "own_ads"
 """The `source` of our own hand-written ads."""
+DISGUISED = "disguised"
+"""The `kind` of a copy of one of our own ads that was disguised for training."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Examples:
     """n examples with targets for H heads; all arrays share their first axis."""
 
     texts: tuple[str, ...]
-    """The text as the model reads it."""
+    """The text as the model reads it, in canonical form."""
     targets: NDArray[np.float32]
     """`[n, H]`, 0 or 1, NaN where nobody said."""
     source: NDArray[np.str_]
@@ -101,7 +104,7 @@ def load_public(path: Path, config: DataConfig) -> Examples:
     licensed = np.isin(rows["licence"], config.licences) | np.isin(rows["source"], config.also_sources)
     rows = rows.select(np.flatnonzero(licensed))
     return Examples(
-        texts=tuple(rows["text"]),
+        texts=tuple(canonical(text) for text in rows["text"]),
         targets=np.stack([target_row(labels) for labels in rows["labels"]]),
         source=np.array(rows["source"]),
         licence=np.array(rows["licence"]),
@@ -111,29 +114,44 @@ def load_public(path: Path, config: DataConfig) -> Examples:
     )
 
 
-def load_ads(path: Path) -> Examples:
+def load_ads(path: Path, *, disguised_copies: int = 0) -> Examples:
     """Return our own ads; every head of the guideline is known, `toxic` is not.
 
-    A disguised ad comes twice, as it was written and with its disguise undone, because serving reads both.
+    Args:
+        path: `ads.jsonl` in the form `training/data/README.md` describes.
+        disguised_copies: how often each ad that was not written in disguise is disguised and undone again, once for
+            each text that is left: undoing is imperfect, and what it leaves must not look like a violation.
     """
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    read = [(row, reading) for row in rows for reading in _readings(ad_text(row))]
-    targets = np.stack([target_row(dict.fromkeys(row["labels"], 1), known=0.0) for row, _ in read])
+    read = [(row, row["kind"], canonical(ad_text(row))) for row in rows]
+    read += [
+        (row, DISGUISED, text) for row in rows if row["kind"] != "evasion" for text in _left(row, disguised_copies)
+    ]
+    targets = np.stack([target_row(dict.fromkeys(row["labels"], 1), known=0.0) for row, _, _ in read])
     targets[:, HEADS.index("toxic")] = np.nan
     return Examples(
-        texts=tuple(text for _, text in read),
+        texts=tuple(text for _, _, text in read),
         targets=targets,
         source=np.full(len(read), OWN_ADS),
         licence=np.full(len(read), "open"),
-        lang=np.array([row["lang"] for row, _ in read]),
-        kind=np.array([row["kind"] for row, _ in read]),
-        group=np.array([row["id"] for row, _ in read]),
+        lang=np.array([row["lang"] for row, _, _ in read]),
+        kind=np.array([kind for _, kind, _ in read]),
+        group=np.array([row["id"] for row, _, _ in read]),
     )
 
 
-def _readings(text: str) -> list[str]:
-    canonical = normalise(text).canonical
-    return [text] if canonical == text else [text, canonical]
+def _left(row: Mapping[str, Any], copies: int) -> list[str]:
+    """Return what is left of an ad after disguises of its own are undone; without those that are undone in full."""
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(row["id"].encode()).digest()[:8], "big"))
+    plain = ad_text(row)
+    left = dict.fromkeys(canonical(disguise(plain, rng)) for _ in range(copies))
+    left.pop(canonical(plain), None)
+    return list(left)
+
+
+def canonical(text: str) -> str:
+    """Return a text as serving reads it."""
+    return normalise(text).canonical
 
 
 def ad_text(row: Mapping[str, Any]) -> str:

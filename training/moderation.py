@@ -21,7 +21,7 @@ from training.assemble import Parts, write_bundle
 from training.base_model import BaseModel, load_base_model, round_to_int8
 from training.calibrate import HeldOut, fit_calibration, fit_thresholds
 from training.config import ModerationConfig
-from training.examples import HEADS, OWN_ADS, Examples, concatenate, fold_of, load_ads, load_public
+from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, concatenate, fold_of, load_ads, load_public
 from training.export import StatesGraph, export_onnx, quantise
 from training.sampling import Weighted, weigh
 from training.states import CachedStates, JoinedStates, cache_states
@@ -67,7 +67,7 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
 
     seen = examples.take(np.flatnonzero(for_adapter))
     base = _base(config)
-    folder = run.runs / f"adapter-{_key(base.sha256, config.adapter, config.seed, config.heads.hidden, seen)}"
+    folder = run.runs / f"adapter-{_key(base.sha256, config, seen)}"
     # Training wraps the layers of the model it is given, so it gets one of its own.
     adapter = train_adapter(_base(config), seen, config.adapter, config.heads, folder=folder, seed=config.seed)
     encoder = load_slots(base.model, adapter, config.adapter)
@@ -103,15 +103,16 @@ def encoder_graph(folder: Path, encoder: torch.nn.Module) -> Path:
     """Return the int8 graph that gives token states, exporting it once."""
     graph = folder / "states.onnx"
     if not graph.is_file():
-        plain = folder / "states.float32.onnx"
+        plain, unfinished = folder / "states.float32.onnx", folder / "states.unfinished.onnx"
         export_onnx(StatesGraph(encoder), plain, ["states"])  # type: ignore[arg-type]
-        quantise(plain, graph)
+        quantise(plain, unfinished)
         plain.unlink()
+        unfinished.rename(graph)
     return graph
 
 
 def _load(config: ModerationConfig, run: Run) -> Examples:
-    ads = load_ads(REPOSITORY / config.data.ads)
+    ads = load_ads(REPOSITORY / config.data.ads, disguised_copies=config.data.disguised_copies)
     if run.data is None:
         log.warning("no data folder: training on our own ads alone")
         return ads
@@ -128,9 +129,10 @@ def _base(config: ModerationConfig) -> BaseModel:
     return base
 
 
-def _key(base_sha256: str, config: object, seed: int, hidden: int, examples: Examples) -> str:
+def _key(base_sha256: str, config: ModerationConfig, examples: Examples) -> str:
     """Return a short hash of everything the first stage depends on."""
-    digest = hashlib.sha256(f"{base_sha256}|{config}|{seed}|{hidden}".encode())
+    heads = (config.heads.hidden, config.heads.dropout, config.heads.unlabelled_share)
+    digest = hashlib.sha256(f"{base_sha256}|{config.adapter}|{config.seed}|{heads}".encode())
     for text in examples.texts:
         digest.update(text.encode("utf-8", "replace") + b"\0")
     digest.update(examples.targets.tobytes())
@@ -177,8 +179,7 @@ def _identity() -> Calibration:
 
 def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_]) -> HeldOut:
     """Return what calibration is fitted on: logits of the held-out fold as the served graph gives them."""
-    own = np.flatnonzero(held & (examples.source == OWN_ADS))
-    own = own[np.unique(examples.group[own], return_index=True)[1]]  # once each: the classifier reads both forms itself
+    own = np.flatnonzero(held & (examples.source == OWN_ADS) & (examples.kind != DISGUISED))
     public = np.flatnonzero(held & (examples.source != OWN_ADS))
     if len(public) > HELD_OUT_ROWS:
         public = np.sort(np.random.default_rng(0).choice(public, HELD_OUT_ROWS, replace=False))
@@ -196,16 +197,18 @@ def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_]) -> He
 
 def _record(examples: Examples, allowed: NDArray[np.bool_], fold: NDArray[np.int64]) -> dict[str, object]:
     """Return what the bundle tells about its rows."""
-    targets = examples.targets[allowed]
+    told = allowed & (examples.kind != DISGUISED)
+    targets = examples.targets[told]
     counts = {
         head: {"positives": int((targets[:, h] == 1).sum()), "negatives": int((targets[:, h] == 0).sum())}
         for h, head in enumerate(HEADS)
     }
-    sources, numbers = np.unique(examples.source[allowed], return_counts=True)
+    sources, numbers = np.unique(examples.source[told], return_counts=True)
     return {
         "slot": SLOT,
-        "rows": int(allowed.sum()),
-        "held_out_rows": int((allowed & (fold == 0)).sum()),
+        "rows": int(told.sum()),
+        "disguised_copies": int((allowed & ~told).sum()),
+        "held_out_rows": int((told & (fold == 0)).sum()),
         "labels": counts,
         "sources": dict(zip(sources.tolist(), numbers.tolist(), strict=True)),
     }

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from moderation.decision import Action, Context, Decision, Entry, RegionDecision
 from moderation.review.priority import priority
-from moderation.review.store import FiledReview, Store, now, review_id
-from moderation.review.tables import DecisionRow, ReviewRow
+from moderation.review.store import FiledReview, Row, Store, now, review_id
 from moderation.review.verdict import read_verdict
 from retrieval_shared.records import RecordFailure, scan_records
 
@@ -60,8 +59,8 @@ class ReviewQueue:
         if [decision.id for decision in decisions] != [item.id for item in items]:
             raise ValueError("decisions, items: they must have the same ids in the same order")
         told: list[Decision] = []
-        rows: list[DecisionRow] = []
-        reviews: list[ReviewRow] = []
+        rows: list[Row] = []
+        reviews: list[Row] = []
         at = self._clock()
         for decision, item in zip(decisions, items, strict=True):
             decision = _with_review_ids(decision)
@@ -111,7 +110,7 @@ class ReviewQueue:
 
 
 def _with_review_ids(decision: Decision) -> Decision:
-    if decision.status != "ok":
+    if all(region.action is not Action.ESCALATE for region in decision.decisions):
         return decision
     policy = _policy(decision)
     regions = tuple(
@@ -130,44 +129,44 @@ def _policy(decision: Decision) -> str:
     return policy
 
 
-def _decision_row(decision: Decision, region: RegionDecision, context: Context, at: datetime) -> DecisionRow:
-    return DecisionRow(
-        item_id=decision.id,
-        text_sha256=decision.text_sha256,
-        region=region.region,
-        policy=_policy(decision),
-        action=region.action.value,
-        probabilities={head: float(value) for head, value in decision.probabilities.items()},
-        context=_context(context),
-        versions=dict(decision.versions),
-        language=decision.language.code if decision.language else None,
-        degraded=decision.degraded or region.degraded,
-        entries=[_entry(entry) for entry in region.entries],
-        reasons=list(region.reasons),
-        review_id=region.review_id,
-        created_at=at,
-    )
+def _decision_row(decision: Decision, region: RegionDecision, context: Context, at: datetime) -> Row:
+    return {
+        "item_id": decision.id,
+        "text_sha256": decision.text_sha256,
+        "region": region.region,
+        "policy": _policy(decision),
+        "action": region.action.value,
+        "probabilities": {head: float(value) for head, value in decision.probabilities.items()},
+        "context": _context(context),
+        "versions": dict(decision.versions),
+        "language": decision.language.code if decision.language else None,
+        "degraded": decision.degraded or region.degraded,
+        "entries": [_entry(entry) for entry in region.entries],
+        "reasons": list(region.reasons),
+        "review_id": region.review_id,
+        "created_at": at,
+    }
 
 
-def _review_row(decision: Decision, region: RegionDecision, kept: Item | None, at: datetime) -> ReviewRow:
+def _review_row(decision: Decision, region: RegionDecision, kept: Item | None, at: datetime) -> Row:
     urgency = priority(region)
-    return ReviewRow(
-        id=region.review_id,
-        item_id=decision.id,
-        policy=_policy(decision),
-        region=region.region,
-        state="pending",
-        priority=urgency.value,
-        priority_reason=urgency.reason,
-        entries=[_entry(entry) for entry in region.entries],
-        reasons=list(region.reasons),
-        probabilities={head: float(value) for head, value in decision.probabilities.items()},
-        language=decision.language.code if decision.language else None,
-        degraded=decision.degraded or region.degraded,
-        text_sha256=decision.text_sha256,
-        text=dict(kept.fields) if kept else None,
-        created_at=at,
-    )
+    return {
+        "id": region.review_id,
+        "item_id": decision.id,
+        "policy": _policy(decision),
+        "region": region.region,
+        "state": "pending",
+        "priority": urgency.value,
+        "priority_reason": urgency.reason,
+        "entries": [_entry(entry) for entry in region.entries],
+        "reasons": list(region.reasons),
+        "probabilities": {head: float(value) for head, value in decision.probabilities.items()},
+        "language": decision.language.code if decision.language else None,
+        "degraded": decision.degraded or region.degraded,
+        "text_sha256": decision.text_sha256,
+        "text": dict(kept.fields) if kept else None,
+        "created_at": at,
+    }
 
 
 def _context(context: Context) -> dict[str, Any]:

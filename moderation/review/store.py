@@ -29,6 +29,9 @@ BUSY_TIMEOUT_S = 30
 _PAGE_ROWS = 500
 _WRITES = "wardline_writes"
 
+Row = Mapping[str, Any]
+"""Values of a new row, by column."""
+
 
 @dataclass(frozen=True)
 class LoggedDecision:
@@ -75,6 +78,8 @@ class Store:
         """
         self._engine = _engine(url)
         self._writer = self._engine.execution_options(**{_WRITES: True})
+        self._log_decisions = _insert(self._engine, "decisions")
+        self._file_missing = _insert(self._engine, "reviews").on_conflict_do_nothing()
         try:
             with self._writer.begin() as connection:
                 self._prepare(connection)
@@ -90,11 +95,19 @@ class Store:
         """Give back all connections."""
         self._engine.dispose()
 
-    def append(self, decisions: Sequence[DecisionRow], reviews: Sequence[ReviewRow]) -> None:
-        """Log decisions and file reviews, all or nothing; a review that is there already stays as it is."""
-        with Session(self._writer) as session, session.begin():
-            self._insert_missing(session, reviews)
-            session.add_all(decisions)
+    def append(self, decisions: Sequence[Row], reviews: Sequence[Row]) -> None:
+        """Log decisions and file reviews, all or nothing; a review that is there already stays as it is.
+
+        Args:
+            decisions: each with all columns of `DecisionRow` but `id`.
+            reviews: each with the same columns of `ReviewRow`; a column left out is NULL.
+        """
+        # Plain inserts, no session: its unit of work costs more than everything else between request and answer.
+        with self._writer.begin() as connection:
+            if reviews:
+                connection.execute(self._file_missing, reviews)
+            if decisions:
+                connection.execute(self._log_decisions, decisions)
 
     def decision_rows(
         self,
@@ -191,7 +204,8 @@ class Store:
     def _prepare(self, connection: Connection) -> None:
         """Make what is missing; raise `WardlineError` before touching a database of another version."""
         Base.metadata.create_all(connection, tables=[Base.metadata.tables["schema_version"]])
-        connection.execute(_insert(connection, SchemaRow).values(id=1, version=SCHEMA_VERSION).on_conflict_do_nothing())
+        version = _insert(self._engine, "schema_version").values(id=1, version=SCHEMA_VERSION)
+        connection.execute(version.on_conflict_do_nothing())
         found = connection.scalar(select(SchemaRow.version))
         if found != SCHEMA_VERSION:
             raise WardlineError(
@@ -199,12 +213,6 @@ class Store:
                 f"this release reads version {SCHEMA_VERSION}"
             )
         Base.metadata.create_all(connection)
-
-    def _insert_missing(self, session: Session, reviews: Sequence[ReviewRow]) -> None:
-        names = [column.key for column in ReviewRow.__mapper__.column_attrs]
-        values = [{name: getattr(review, name) for name in names} for review in reviews]
-        if values:
-            session.execute(_insert(session.connection(), ReviewRow).on_conflict_do_nothing(), values)
 
 
 def review_id(*, item_id: str, policy: str, region: str) -> str:
@@ -252,9 +260,9 @@ def _logged(row: DecisionRow) -> LoggedDecision:
     )
 
 
-def _insert(connection: Connection, table: type[Base]) -> Any:  # noqa: ANN401 - one of two dialects' Insert
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table)
+def _insert(engine: Engine, table: str) -> Any:  # noqa: ANN401 - one of two dialects' Insert
+    dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
+    return dialect.insert(Base.metadata.tables[table])
 
 
 def _engine(url: str) -> Engine:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from functools import lru_cache
+from itertools import product
 
 from retrieval_shared.obfuscation.edit import WORD, Edit, character_class
-from retrieval_shared.obfuscation.vocabulary import is_word
+from retrieval_shared.obfuscation.vocabulary import is_word, likeliest
 
 # Alphabets that lend their letters to a disguise. Ideographs, kana, Hangul, Arabic and the Indic scripts stand beside
 # Latin letters in honest words and are never taken for them.
@@ -15,22 +17,28 @@ _LENDERS = {
     "CYRILLIC": (0x0400, 0x0530), "GREEK": (0x0370, 0x0400), "ARMENIAN": (0x0530, 0x0590),
     "CHEROKEE": (0x13A0, 0x1400), "COPTIC": (0x2C80, 0x2D00), "LISU": (0xA4D0, 0xA500),
     "CANADIAN_ABORIGINAL": (0x1400, 0x1680), "IPA": (0x0250, 0x02B0),
-    "PHONETIC": (0x1D00, 0x1D2C), "SMALL": (0xA730, 0xA732),
+    "PHONETIC": (0x1D00, 0x1D2C), "SMALL": (0xA730, 0xA732), "TONE": (0x0184, 0x0186),
+    "SCRIPT_A": (0x2C6D, 0x2C6E), "SCRIPT_G": (0xA7AC, 0xA7AD),
 }  # fmt: skip
 _LENT = re.compile(f"[{character_class([point for span in _LENDERS.values() for point in range(*span)])}]")
-_LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff]")
+_LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u0183\u0186-\u024f\u1e00-\u1eff]")
 _LETTER = re.compile("[A-Za-z]")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
 _IN_USE = re.compile("[\u0400-\u045f\u0490-\u04ff]")  # without the historic letters and those of Komi and Kurdish
 _WORD = re.compile(WORD)
+_APOSTROPHE = re.compile(r"\w['’]")
 # Reversed, only the letters of today's Slavic alphabets are wanted; the library would also offer Komi and Kurdish ones.
 _SLAVIC = "АВЕКМНОРСТУХІЈаеорсухіј"
-_NEVER_SYMBOLS = frozenset("οιυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ")  # Greek letters that in a formula would pass for Latin ones
+_NEVER_SYMBOLS = frozenset("οιυΑΒΕΖΗΙΚΜΝΟΡΤΥΧƄƅ\u2c6d\ua7ac")  # those that in a formula would pass for Latin ones
 _SMALL_CAPITAL = re.compile("LATIN LETTER SMALL CAPITAL ([A-Z])")
-# Enough to read a known word in, not to tell a disguise; a capital lunate sigma has been folded to Σ.
-_ROUGHLY = {"п": "n", "Σ": "C"}
+# Enough to read on in a text that borrows letters, not to tell a disguise. Σ was a capital lunate sigma.
+_ROUGHLY = {"п": "n", "π": "n", "η": "n", "ь": "b", "β": "b", "ε": "e", "є": "e", "ω": "w", "ш": "w", "Σ": "C"}
+# Capitals that the vocabulary may read as what their small letter looks like. A palochka looks like both letters.
+_SECOND = {"Ӏ": "L", "Ν": "V", "Υ": "U", "Η": "N"}
+_AMBIGUOUS = 3  # letters of a word that are tried in both readings; the rest are read in the first
 _MIXED_WORDS = 2
 """A mostly Latin text with so many mixed words, short ones among them, borrows letters; so does one with a long one."""
+_FORMULA = re.compile("(?:sin|cos|tan|cot|log|exp)[\u03b1-\u03c9]")
 _INFLECTED = re.compile("[A-Za-z]{2,}[\u0400-\u04ff]+")
 
 
@@ -39,7 +47,8 @@ def find_homoglyphs(text: str) -> list[Edit]:
 
     A word is rewritten only if every foreign letter in it has a look-alike. A word of a single script stays, whatever
     it looks like, unless the same text shows that it borrows that script's letters and has no honest word in it. In
-    a mostly Latin text that borrows letters, what reads as a word of the vocabulary is that word.
+    a mostly Latin text that borrows letters, what reads as a word of the vocabulary is that word, and a mixed word is
+    read by a rough likeness, too.
     """
     if text.isascii() or not _LENT.search(text):
         return []
@@ -52,7 +61,9 @@ def find_homoglyphs(text: str) -> list[Edit]:
     if borrowed or len(mixed) >= _MIXED_WORDS:
         edits |= known
     if borrowed and not has_cyrillic:
-        edits |= {span: _rewrite_pure(text, *span) for span in words if not edits[span]}
+        edits |= {span: _rewrite_pure(text, span) for span in words if not edits[span]}
+    roughly = _rewrite_roughly(text, words, known)
+    edits |= {span: found for span, found in roughly.items() if not (has_cyrillic and edits[span])}
     return sorted(edit for found in edits.values() for edit in found)
 
 
@@ -71,7 +82,7 @@ def _twins() -> dict[str, str]:
         if letters:
             table[char] = "I" if letters[0] == "l" and char.isupper() else letters[0]
     # The library takes the palochka for an i without its dot; the lunate sigma has been folded to a final one.
-    return table | {"ӏ": "l", "ς": "c"}
+    return table | {"ӏ": "l", "ς": "c", "Ƅ": "b", "ƅ": "b", "\u2c6d": "A", "\ua7ac": "G"}
 
 
 @lru_cache(maxsize=1)
@@ -93,6 +104,14 @@ def _lookalikes() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
+def _rough_twins() -> dict[str, str]:
+    """Return `_lookalikes` and `_ROUGHLY`, and capitals that look like nothing but whose small letter does."""
+    table = _lookalikes() | _ROUGHLY
+    capitals = {char.upper(): letter.upper() for char, letter in table.items() if len(char.upper()) == 1}
+    return capitals | table
+
+
+@lru_cache(maxsize=1)
 def _to_cyrillic() -> dict[str, str]:
     """Return each ASCII letter with the letter of the Slavic alphabets that it looks like."""
     return {latin: char for char, latin in _twins().items() if char in _SLAVIC}
@@ -103,21 +122,47 @@ def _read_known(text: str, words: list[tuple[int, int]]) -> dict[tuple[int, int]
 
     Beside a word in purely Cyrillic letters that reads as nothing, only mixed words are read.
     """
-    if len(_LENT.findall(text)) > len(_LETTER.findall(text)):
+    if not _is_mostly_latin(text):
         return {}
-    table = _lookalikes() | _ROUGHLY
+    table = _rough_twins()
     known = {}
     for start, end in words:
-        if is_word("".join(table.get(char, char) for char in text[start:end])):
-            known[start, end] = _edits(text, [at for at in range(start, end) if text[at] in table], table)
+        edits = _edits(text, (start, end), table)
+        if is_word(_written(text, (start, end), edits)):
+            known[start, end] = edits
     if _has_honest_cyrillic(text, [span for span in words if span not in known]):
         return {span: found for span, found in known.items() if _is_mixed(text[slice(*span)])}
     return known
 
 
+def _is_mostly_latin(text: str) -> bool:
+    """Return whether a text has as many letters of ASCII as of the lending alphabets."""
+    return len(_LENT.findall(text)) <= len(_LETTER.findall(text))
+
+
+def _written(text: str, span: tuple[int, int], edits: list[Edit]) -> str:
+    """Return a word with its edits applied."""
+    letters = list(text[slice(*span)])
+    for edit in edits:
+        letters[edit.start - span[0]] = edit.replacement
+    return "".join(letters)
+
+
 def _is_mixed(word: str) -> bool:
     """Return whether a word has letters of more than one alphabet."""
     return len({_lender(char) if _LENT.match(char) else "" for char in word}) > 1
+
+
+def _is_honestly_mixed(word: str) -> bool:
+    """Return whether letters of one foreign alphabet stand beside Latin ones, or digits, as people write them."""
+    lenders = {_lender(char) for char in word if _LENT.match(char)}
+    return len(lenders) == 1 and _is_honest(word, among_cyrillic=True)
+
+
+def _is_long(text: str, span: tuple[int, int]) -> bool:
+    """Return whether a word has two letters or digits, or is the one letter after an apostrophe."""
+    start, end = span
+    return end - start > 1 or _APOSTROPHE.match(text, max(0, start - 2)) is not None
 
 
 def _lendable() -> list[str]:
@@ -145,10 +190,10 @@ def _rewrite(text: str, start: int, end: int, *, among_cyrillic: bool) -> list[E
     table = _twins() if among_cyrillic else _lookalikes()
     cyrillic = lenders == {"CYRILLIC"}
     if all(text[at] in table for at in lent) and (len(latin) >= len(lent) or not cyrillic):
-        return _edits(text, lent, table)
+        return _edits(text, (start, end), table)
     if cyrillic and all(text[at] in _to_cyrillic() for at in latin):
-        return _edits(text, latin, _to_cyrillic())
-    return _edits(text, lent, table) if cyrillic and all(text[at] in table for at in lent) else []
+        return _edits(text, (start, end), _to_cyrillic())
+    return _edits(text, (start, end), table) if cyrillic and all(text[at] in table for at in lent) else []
 
 
 def _lender(char: str) -> str:
@@ -156,20 +201,55 @@ def _lender(char: str) -> str:
     return next(name for name, (low, high) in _LENDERS.items() if low <= ord(char) < high)
 
 
-def _rewrite_pure(text: str, start: int, end: int) -> list[Edit]:
+def _rewrite_pure(text: str, span: tuple[int, int]) -> list[Edit]:
     """Return the edits of a word that has look-alikes of ASCII letters only."""
-    letters = [at for at in range(start, end) if text[at].isalpha()]
-    table = _twins()
-    return _edits(text, letters, table) if all(text[at] in table for at in letters) else []
+    return _edits(text, span, _twins()) if _is_readable(text[slice(*span)], _twins()) else []
 
 
-def _edits(text: str, places: list[int], table: dict[str, str]) -> list[Edit]:
-    """Return the replacement of single letters by their look-alikes."""
-    return [Edit(at, at + 1, table[text[at]], "homoglyph", True) for at in places]
+def _is_readable(word: str, table: dict[str, str]) -> bool:
+    """Return whether every letter of a word is in the table or of ASCII."""
+    return all(char in table or not char.isalpha() or char.isascii() for char in word)
+
+
+def _rewrite_roughly(
+    text: str, words: list[tuple[int, int]], known: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], list[Edit]]:
+    """Return the edits of the words that a rough likeness reads, by their span; none among too many honest words.
+
+    Mixed words are read if they are two, and as many as the words that can only be honest. Words of one foreign
+    alphabet are read, too, if they are half as many at most.
+    """
+    if not _is_mostly_latin(text):
+        return {}
+    table = _rough_twins()
+    readable = [span for span in words if _is_readable(text[slice(*span)], table)]
+    mixed = [span for span in readable if _is_mixed(text[slice(*span)]) and not _is_honestly_mixed(text[slice(*span)])]
+    if len(mixed) < _MIXED_WORDS or len(words) - len(readable) > len(mixed):
+        return {}
+    pure = [span for span in readable if not _is_mixed(text[slice(*span)]) and _is_long(text, span)]
+    unknown = [span for span in pure if span not in known]
+    borrowed = mixed + unknown if len(readable) == len(words) and 2 * len(unknown) <= len(mixed) else mixed
+    return {span: _edits(text, span, table) for span in borrowed}
+
+
+def _edits(text: str, span: tuple[int, int], table: dict[str, str]) -> list[Edit]:
+    """Return the replacement of a word's letters that are in the table; of two readings the likelier one."""
+    start, end = span
+    places = [at for at in range(start, end) if text[at] in table]
+    letters = [table.get(char, char) for char in text[start:end]]
+    unsure = [at for at in places if text[at] in _SECOND and table[text[at]].isascii()][:_AMBIGUOUS]
+    readings = []
+    for chosen in product(*((table[text[at]], _SECOND[text[at]]) for at in unsure)):
+        for at, letter in zip(unsure, chosen, strict=True):
+            letters[at - start] = letter
+        readings.append("".join(letters))
+    is_open = "Ӏ" in text[start:end] or not is_word(readings[0]) and any(map(is_word, readings))
+    written = likeliest(readings) if is_open else readings[0]
+    return [Edit(at, at + 1, written[at - start], "homoglyph", True) for at in places]
 
 
 def _is_honest(word: str, *, among_cyrillic: bool) -> bool:
-    """Return whether a mixed word is one that people write: PDFа, IFNγ, Cα, a transcription."""
+    """Return whether a mixed word is one that people write: PDFа, IFNγ, Cα, cosα, a transcription."""
     lent = [char for char in word if _LENT.match(char)]
     latin = "".join(char for char in word if _LATIN.match(char))
     if all(_CYRILLIC.match(char) for char in lent):  # a Russian ending on a Latin name
@@ -177,4 +257,10 @@ def _is_honest(word: str, *, among_cyrillic: bool) -> bool:
     if not set(lent) - _NEVER_SYMBOLS:
         return len(latin) < 2
     # Any other Greek or phonetic letter is a symbol in a short word, and beside letters of the other case.
-    return len(word) < 4 or len(latin) < 3 or not latin.isascii() or lent[0].islower() != latin[-1].islower()
+    return (
+        len(word) < 4
+        or _FORMULA.fullmatch(word) is not None
+        or len(latin) < 3
+        or not latin.isascii()
+        or all(char.islower() != latin[-1].islower() for char in lent)
+    )

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from retrieval_shared.obfuscation.edit import Edit
-from retrieval_shared.obfuscation.leet_words import find_articles, find_known, known_word
+from retrieval_shared.obfuscation.leet_words import (
+    find_articles,
+    find_guessed,
+    find_known,
+    is_one_case,
+    known_word,
+    read_strokes,
+)
 
 _SIGNS = "0-9@$€£₹¥"
 _FURTHER_SIGNS = "!|+"
@@ -84,7 +91,8 @@ def find_leet(text: str) -> list[Edit]:
 
     A word is undoubtedly leet if signs stand among its letters and its reading looks like a word. Words with a sign
     at an edge (n0, 0rder), and short ones that only the vocabulary can tell (4nd, |n), are read as leet only in a
-    text that has two undoubted ones, or three that are undoubted or in the vocabulary.
+    text that has two undoubted ones, or three that are undoubted or in the vocabulary. Among three, too, what is only
+    spelt like an English word is read.
     """
     if not _MIXED.search(text):
         return []
@@ -104,9 +112,11 @@ def find_leet(text: str) -> list[Edit]:
         strong += [Edit(sign.start(), sign.end(), "र", "leet", True) for sign in _RUPEE.finditer(text, *chunk)]
     if words < _STRONG_TOKENS and words + likely < _LIKELY_TOKENS:
         return sorted(strong)
+    is_full = words + likely >= _LIKELY_TOKENS
     known = find_known(text, chunks, stays=_is_code)
-    by_place = {edit.start: edit for edit in (*weak, *strong, *known)}  # the vocabulary knows best
-    if words + likely >= _LIKELY_TOKENS:
+    guessed = find_guessed(text, chunks, stays=_is_code) if is_full else []
+    by_place = {edit.start: edit for edit in (*weak, *strong, *guessed, *known)}  # the vocabulary knows best
+    if is_full:
         read = "".join(by_place[at].replacement if at in by_place else char for at, char in enumerate(text))
         by_place |= {edit.start: edit for edit in find_articles(read)}
     return sorted(by_place.values())
@@ -131,7 +141,7 @@ def _read(token: str, offset: int, alphabet: _Alphabet) -> tuple[list[Edit], boo
     shift = offset + token.index(core)
     letters = [char for char in core if char.isalpha()]
     signs = [at for at, char in enumerate(core) if not char.isalpha()]
-    if not signs or len(letters) < 1 or not _is_one_case(letters) or any(known.fullmatch(core) for known in _KNOWN):
+    if not signs or len(letters) < 1 or not is_one_case(letters) or any(known.fullmatch(core) for known in _KNOWN):
         return [], False
     if any(core[at] not in alphabet.sounds and core[at] not in alphabet.further for at in signs):
         return [], False
@@ -147,12 +157,6 @@ def _read(token: str, offset: int, alphabet: _Alphabet) -> tuple[list[Edit], boo
 def _core(token: str) -> str:
     """Return a token without the number, price or punctuation before or after its letters."""
     return _TAIL.sub("", _HEAD.sub("", token))
-
-
-def _is_one_case(letters: list[str]) -> bool:
-    """Return whether letters are all small, all capital, or small after a capital."""
-    rest = "".join(letters[1:])
-    return rest.islower() or not rest or "".join(letters).isupper()
 
 
 def _inside(core: str) -> list[int]:
@@ -231,27 +235,8 @@ def _is_pronounceable(word: str, vowels: frozenset[str]) -> bool:
 def _spell(core: str, alphabet: _Alphabet) -> str:
     """Return a token with every sign read as a letter, capital among capitals."""
     upper = sum(char.isupper() for char in core) > 1
-    word = []
-    for at, char in enumerate(core):
-        letter = alphabet.sounds.get(char) or alphabet.further.get(char) or char
-        if char in "1!|" and alphabet is _LATIN:
-            letter = _one(core[:at].lower(), core[at + 1 :].lower())
-        word.append(letter.upper() if upper else letter)
+    word = [alphabet.sounds.get(char) or alphabet.further.get(char) or char for char in core]
+    if alphabet is _LATIN:
+        word = list(read_strokes(core, "".join(word)))
+    word = [letter.upper() if upper else letter for letter in word]
     return "".join(letter if char.isalpha() else spelt for char, letter, spelt in zip(core, core, word, strict=True))
-
-
-def _one(before: str, after: str) -> str:
-    """Return what a stroke (1 ! |) between `before` and `after` stands for: i, or l where i reads badly."""
-    vowels = "aeiou034@y"
-    if not before:
-        return "l" if after[:1] in vowels else "i"
-    if before[-1] not in vowels:
-        if after[:1] == "y" or (before[-1] in "bfgkp" and len(before) > 1 and after[:1] in {"e", "3"}):
-            return "l"  # apply, table
-        opens = len(before) == 1 and before in "bcfgkps" and after[:1] in vowels
-        return "l" if opens and after else "i"
-    if not after or after[0] in vowels:
-        return "l"
-    if len(before) == 1:
-        return "l"
-    return "i" if after[0] in "nl" or (before[-1] in "a4@" and after[0] in "rd") else "l"

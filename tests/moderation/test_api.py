@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from moderation.api import MAX_WAITING, ModerationApi, Settings, database_url, probe
 from moderation.decision import Decision, decide, decide_failed
-from moderation.pipeline import Item
+from moderation.pipeline import Item, Moderated
 from moderation.policy import Policy, load_policy
 from moderation.problem import Problem
 from moderation.thresholds import HeadThreshold, Thresholds
@@ -64,16 +64,13 @@ class FakeModerator:
             raise ScoringError("no session")
         return np.full((len(texts), len(HEADS)), 0.1, dtype=np.float32)
 
-    def count_tokens(self, items: Sequence[Item]) -> int:
-        """Words."""
-        return sum(len(text.split()) for item in items for text in item.fields.values())
-
-    def moderate(self, items: Sequence[Item], *, explain: bool) -> list[Decision]:
-        """One decision per item; with `fails`, each is what a scoring failure comes to."""
+    def moderate_and_count(self, items: Sequence[Item], *, explain: bool) -> Moderated:
+        """One decision per item, words for tokens; with `fails`, each is what a scoring failure comes to."""
         if self.gate is not None:
             self.gate.wait(10)
         self.explained.append(explain)
-        return [self._decide(item) for item in items]
+        words = sum(len(text.split()) for item in items for text in item.fields.values())
+        return Moderated([self._decide(item) for item in items], words)
 
     def _decide(self, item: Item) -> Decision:
         text = " ".join(item.fields.values())

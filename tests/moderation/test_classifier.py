@@ -46,15 +46,14 @@ def edited(bundle: Bundle, folder: Path, curves: object) -> Bundle:
     return load_bundle(folder)
 
 
-def test_the_higher_of_the_raw_and_the_undisguised_reading_counts(tiny_bundle: Bundle) -> None:
+def test_every_text_is_read_in_canonical_form_alone(tiny_bundle: Bundle) -> None:
     encoder = FakeEncoder()
     scores = Classifier(tiny_bundle, encoder=encoder).score(["buy v1agra", "viagra", "tea for 1"])  # type: ignore[arg-type]
-    assert encoder.seen == ["buy v1agra", "viagra", "tea for 1", "buy viagra"]  # only what differs is read twice
-    np.testing.assert_array_equal(scores.logits[:, :2], [[3, 2], [3, -2], [-3, 2]])
-    np.testing.assert_array_equal(scores.from_canonical[:, :2], [[True, False], [False, False], [False, False]])
-    np.testing.assert_allclose(scores.probabilities[0, :3], [sigmoid(3), sigmoid(2), sigmoid(-4)], rtol=1e-5)
+    assert encoder.seen == ["buy viagra", "viagra", "tea for 1"]
+    np.testing.assert_array_equal(scores.logits[:, :2], [[3, -2], [3, -2], [-3, 2]])
+    np.testing.assert_allclose(scores.probabilities[0, :3], [sigmoid(3), sigmoid(-2), sigmoid(-4)], rtol=1e-5)
     assert [text.canonical for text in scores.normalised] == ["buy viagra", "viagra", "tea for 1"]
-    assert scores.chunked.shape == (3,)
+    assert (scores.chunked.shape, scores.tokens) == ((3,), 7)
 
 
 def test_probabilities_reads_texts_as_they_are(tiny_bundle: Bundle) -> None:
@@ -73,7 +72,7 @@ def test_the_curve_of_each_head_is_applied(tiny_bundle: Bundle, tmp_path: Path) 
 
 def test_no_texts(tiny_bundle: Bundle) -> None:
     scores = Classifier(tiny_bundle).score([])
-    assert scores.probabilities.shape == scores.from_canonical.shape == (0, HEADS)
+    assert scores.probabilities.shape == (0, HEADS)
     assert scores.normalised == ()
 
 

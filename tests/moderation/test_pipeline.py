@@ -282,8 +282,15 @@ def test_versions_name_everything_a_decision_depends_on(moderator: Moderator, ti
     assert tiny_bundle.manifest.digest[:12] in decision.versions["bundle"]
 
 
-def test_count_tokens(moderator: Moderator) -> None:
-    assert moderator.count_tokens([Item(id="a", fields={"body": "free bet", "title": "tea"})]) == 3
+def test_the_tokens_read_are_counted(moderator: Moderator, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [
+        Item(id="a", fields={"title": "tea", "body": "fr\u200bee b\u0435t"}, regions=("DE",)),
+        Item(id="b", fields={}),
+    ]
+    expected = moderator.classifier.score(["tea\nfree bet"]).tokens
+    assert moderator.moderate_and_count(items, ["DE"], explain=False).tokens == expected > 0
+    break_on(monkeypatch, moderator, "tea")
+    assert moderator.moderate_and_count(items, ["DE"], explain=False).tokens == 0
 
 
 def test_thresholds_of_other_heads_are_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:

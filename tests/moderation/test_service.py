@@ -22,7 +22,7 @@ from starlette.routing import Route
 from moderation.api import ModerationApi, Readiness
 from moderation.auth import KeyRing, create_key
 from moderation.decision import Decision, Evidence, decide, decide_failed, with_evidence
-from moderation.pipeline import Item
+from moderation.pipeline import Item, Moderated
 from moderation.policy import Policy, load_policy
 from moderation.schema import MAX_BODY_BYTES, MAX_ITEMS
 from moderation.service import ReadyBody, build_app, check_start
@@ -52,13 +52,9 @@ class FakeModerator:
         """0.1 for every head."""
         return np.full((len(texts), len(HEADS)), 0.1, dtype=np.float32)
 
-    def count_tokens(self, items: Sequence[Item]) -> int:
-        """One per item."""
-        return len(items)
-
-    def moderate(self, items: Sequence[Item], *, explain: bool) -> list[Decision]:
-        """One decision per item."""
-        return [self._decide(item, explain) for item in items]
+    def moderate_and_count(self, items: Sequence[Item], *, explain: bool) -> Moderated:
+        """One decision and one token per item."""
+        return Moderated([self._decide(item, explain) for item in items], len(items))
 
     def _decide(self, item: Item, explain: bool) -> Decision:
         name, text = next(iter(item.fields.items()))

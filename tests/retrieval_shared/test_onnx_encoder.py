@@ -114,11 +114,6 @@ def test_an_empty_text_is_its_special_tokens(encoder: OnnxEncoder) -> None:
     np.testing.assert_allclose(np.linalg.norm(encoded.vectors, axis=1), 1, atol=1e-5)
 
 
-def test_count_tokens(encoder: OnnxEncoder) -> None:
-    assert encoder.count_tokens(["free bet", "bet!", ""]) == 4
-    assert encoder.count_tokens([LONG]) == 270
-
-
 def test_chunks_cover_the_text_and_point_into_it(encoder: OnnxEncoder) -> None:
     chunks = encoder.chunks(["tea", LONG])
     assert [chunk.text for chunk in chunks] == [0] + [1] * (len(chunks) - 1)

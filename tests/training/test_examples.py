@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from training.config import DataConfig
-from training.examples import HEADS, OWN_ADS, ad_text, concatenate, fold_of, load_ads, load_public, target_row
+from training.examples import (
+    DISGUISED,
+    HEADS,
+    OWN_ADS,
+    ad_text,
+    concatenate,
+    fold_of,
+    load_ads,
+    load_public,
+    target_row,
+)
 
 NAN = float("nan")
 
@@ -114,13 +124,29 @@ def test_of_our_own_ads_every_head_but_toxic_is_known(tmp_path: Path) -> None:
     )
 
 
-def test_a_disguised_ad_is_read_twice_in_one_group(tmp_path: Path) -> None:
-    ads = load_ads(
-        write(tmp_path / "ads.jsonl", ad(body="buy v1agra", labels=["drugs"], kind="evasion"), ad(id="ad-2"))
+def test_texts_are_taken_as_serving_reads_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "ads.jsonl", ad(body="buy v1agra", labels=["drugs"], kind="evasion"), ad(id="ad-2"))
+    assert load_ads(path).texts == ("buy viagra", "tea")
+    assert load_public(write(tmp_path / "train.jsonl", public(text="buy v1agra")), DataConfig()).texts == (
+        "buy viagra",
     )
-    assert ads.texts == ("buy v1agra", "buy viagra", "tea")
-    assert ads.group.tolist() == ["ad-1", "ad-1", "ad-2"]
-    np.testing.assert_array_equal(ads.targets[0], ads.targets[1])
+
+
+def test_of_disguised_copies_comes_what_undoing_left(tmp_path: Path) -> None:
+    body = "fresh bread every morning, delivered to your door in the old town by our bike no later than at six"
+    path = write(
+        tmp_path / "ads.jsonl", ad(body=body, labels=["drugs"], kind="positive"),
+        ad(id="ad-2", body="buy v1agra", kind="evasion"),
+    )  # fmt: skip
+    ads = load_ads(path, disguised_copies=9)
+    copies = np.flatnonzero(ads.kind == DISGUISED)
+    assert ads.texts[:2] == (body, "buy viagra")
+    assert copies.tolist() == list(range(2, len(ads)))
+    assert 0 < len(copies) < 9  # most disguises are undone in full
+    assert set(ads.group[copies]) == {"ad-1"}  # what was written in disguise needs no other
+    np.testing.assert_array_equal(ads.targets[copies], np.repeat(ads.targets[:1], len(copies), axis=0))
+    assert len({*ads.texts}) == len(ads)
+    assert load_ads(path, disguised_copies=9).texts == ads.texts
 
 
 def test_an_ads_text_is_its_fields_in_the_order_of_serving() -> None:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from moderation.review.export import COLUMNS, export_reviews
 from moderation.review.queue import ImportReport, ReviewQueue
 from moderation.review.store import Store, review_id
-from moderation.review.tables import ReviewRow
 from retrieval_shared.records import read_records, write_records
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
@@ -27,31 +27,31 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def review(item_id: str, *, priority: float = 1.0) -> ReviewRow:
-    return ReviewRow(
-        id=review_id(item_id=item_id, policy="p@1", region="DE"),
-        item_id=item_id,
-        policy="p@1",
-        region="DE",
-        state="pending",
-        priority=priority,
-        priority_reason="drugs: severity 4 x closeness 0.75",
-        entries=[{"policy": "drugs", "action": "escalate"}, {"policy": "hate", "action": "limit"}],
-        reasons=["why"],
-        probabilities={"drugs": 0.7},
-        language="de",
-        degraded=False,
-        text_sha256="ab" * 32,
-        text={"title": "=1+1 ü"},
-        created_at=AT,
-    )
+def review(item_id: str, *, priority: float = 1.0) -> dict[str, Any]:
+    return {
+        "id": review_id(item_id=item_id, policy="p@1", region="DE"),
+        "item_id": item_id,
+        "policy": "p@1",
+        "region": "DE",
+        "state": "pending",
+        "priority": priority,
+        "priority_reason": "drugs: severity 4 x closeness 0.75",
+        "entries": [{"policy": "drugs", "action": "escalate"}, {"policy": "hate", "action": "limit"}],
+        "reasons": ["why"],
+        "probabilities": {"drugs": 0.7},
+        "language": "de",
+        "degraded": False,
+        "text_sha256": "ab" * 32,
+        "text": {"title": "=1+1 ü"},
+        "created_at": AT,
+    }
 
 
 @pytest.fixture
 def filled(store: Store) -> Store:
     store.append([], [review("=cmd|' /C calc'!A0", priority=2.0), review("ad-2")])
     verdict = {
-        "review_id": review("ad-2").id,
+        "review_id": review("ad-2")["id"],
         "action": "reject",
         "reviewer": "@ann",
         "note": "-1\nno",
@@ -124,5 +124,5 @@ def test_documentation_names_every_column() -> None:
 def test_documented_verdict_is_one_that_can_be_taken(filled: Store) -> None:
     text = (ROOT / "docs" / "reviews.md").read_text(encoding="utf-8")
     example = json.loads(text.split("```json\n")[1].split("```")[0])
-    example |= {"review_id": review("ad-2").id, "labels": {"drugs": 1}}
+    example |= {"review_id": review("ad-2")["id"], "labels": {"drugs": 1}}
     assert ReviewQueue(filled, clock=lambda: AT).import_verdicts([example]).failures == ()

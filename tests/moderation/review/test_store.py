@@ -15,7 +15,7 @@ import pytest
 
 from moderation.decision import Action, Context
 from moderation.review.store import Store, review_id
-from moderation.review.tables import DecisionRow, ReviewRow, VerdictRow
+from moderation.review.tables import VerdictRow
 from retrieval_shared.errors import WardlineError
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
@@ -33,7 +33,7 @@ def store(path: Path) -> Iterator[Store]:
         yield opened
 
 
-def decision(item_id: str = "ad-1", **changes: Any) -> DecisionRow:
+def decision(item_id: str = "ad-1", **changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
         "item_id": item_id,
         "text_sha256": "0" * 64,
@@ -55,10 +55,10 @@ def decision(item_id: str = "ad-1", **changes: Any) -> DecisionRow:
         "review_id": None,
         "created_at": AT,
     }
-    return DecisionRow(**values | changes)
+    return values | changes
 
 
-def review(item_id: str = "ad-1", **changes: Any) -> ReviewRow:
+def review(item_id: str = "ad-1", **changes: Any) -> dict[str, Any]:
     region = changes.get("region", "DE")
     values: dict[str, Any] = {
         "id": review_id(item_id=item_id, policy="ads-default@1", region=region),
@@ -75,13 +75,13 @@ def review(item_id: str = "ad-1", **changes: Any) -> ReviewRow:
         "text_sha256": "0" * 64,
         "created_at": AT,
     }
-    return ReviewRow(**values | changes)
+    return values | changes
 
 
-def verdict(of: ReviewRow, *, action: str = "reject", at: datetime = AT, content: str = "c1") -> VerdictRow:
+def verdict(of: dict[str, Any], *, action: str = "reject", at: datetime = AT, content: str = "c1") -> VerdictRow:
     return VerdictRow(
         id=f"ver_{content}_{at.timestamp()}",
-        review_id=of.id,
+        review_id=of["id"],
         content_sha256=content,
         labels={"drugs": 1},
         action=action,
@@ -167,7 +167,6 @@ def test_two_processes_enter_the_same_escalations_once(path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from datetime import UTC, datetime\n"
         "from moderation.review.store import Store, review_id\n"
-        "from moderation.review.tables import DecisionRow, ReviewRow\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "store = Store(sys.argv[2])\n"
@@ -176,8 +175,8 @@ def test_two_processes_enter_the_same_escalations_once(path: Path) -> None:
         "    key = dict(item_id=f'ad-{i}', policy='p@1', region='DE')\n"
         "    same = dict(probabilities={}, degraded=False, text_sha256='', entries=[], reasons=[], created_at=at)\n"
         "    rid = review_id(**key)\n"
-        "    store.append([DecisionRow(**key, **same, action='escalate', context={}, versions={}, review_id=rid)],\n"
-        "        [ReviewRow(**key, **same, id=rid, state='pending', priority=1.0, priority_reason='')])\n"
+        "    store.append([dict(**key, **same, action='escalate', context={}, versions={}, review_id=rid)],\n"
+        "        [dict(**key, **same, id=rid, state='pending', priority=1.0, priority_reason='')])\n"
         "store.close()\n"
     )
     command = [sys.executable, "-c", program, str(ROOT), f"sqlite:///{path}"]

@@ -66,3 +66,41 @@ def test_known_words_are_read_where_letters_are_borrowed(text: str, written: str
 @pytest.mark.parametrize("text", ["апԁ more", "οf gold", "fօr home", "ат home", "the α of it", "пот а сор"])
 def test_known_words_are_not_read_in_a_plain_text(text: str) -> None:
     assert applied(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("\u0184est \u0185ank", "best bank"),  # tone six
+        ("гefeгeпԁυm of Gοlԁеп", "referendum of Golden"),  # names are in no vocabulary
+        ("tents and sheds at kеꜱтгαпҽ αnԁ Rαпԁьսгg", "tents and sheds at kestrane and Randburg"),
+        ("muпiсipal ԁеαl fгοm 8рм, 200к", "municipal deal from 8pm, 200k"),  # after digits
+        ("they won'τ gο тο Gοlԁеп or Pагiѕ", "they won't go to Golden or Paris"),
+        ("Ӏamp аnԁ \u04c0eicester ԁеαl", "Lamp and Leicester deal"),  # a capital palochka
+        ("Νiewer and Νashville, ԁеαl fгοm υs", "Viewer and Nashville, deal from us"),
+    ],
+)
+def test_rough_likeness_is_read_where_letters_are_borrowed(text: str, written: str) -> None:
+    assert applied(text) == written
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "muпiсipal and no other", "Привет, muпiсipal and welcome home", "от 200к до 90 км, iPhone", "π and η, 8рм",
+        "IFNγ ATPβ TGFβ, kΩ and 5 μm of αMSH", "PDFы и Telegramе, Instagramе", "/θɪŋk/ and /ʃɪp/ in English",
+        "cosα + sinβ = tanω",
+    ],
+)  # fmt: skip
+def test_rough_likeness_alone_is_no_disguise(text: str) -> None:
+    assert applied(text) == text
+
+
+def test_many_honest_words_keep_a_mixed_one_from_being_read_roughly() -> None:
+    text = "This text has some Latin words. гefeгeпdum пumbeг "
+    assert applied(text + "Жизнь") == "This text has some Latin words. referendum number Жизнь"
+    assert applied(text + "Жизнь Люди Цена") == text + "Жизнь Люди Цена"
+
+
+def test_a_word_of_many_open_letters_is_read_once() -> None:
+    assert applied("cаsіnо " + "Ӏа" * 5000).startswith("casino ")

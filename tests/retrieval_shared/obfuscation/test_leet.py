@@ -67,3 +67,7 @@ def test_doubtful_words_are_read_among_undoubted_ones_only() -> None:
 
 def test_a_token_too_long_for_a_word_stays() -> None:
     assert applied("v1agra" * 20) == "v1agra" * 20
+
+
+def test_a_capital_that_has_two_small_letters_keeps_the_length() -> None:
+    assert applied("k\u01301s c1ass") == "k\u01301s class"

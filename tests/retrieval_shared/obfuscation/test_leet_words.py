@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from retrieval_shared.obfuscation.leet import find_leet
-from retrieval_shared.obfuscation.leet_words import known_word
+from retrieval_shared.obfuscation.leet_words import is_one_case, known_word, read_strokes
 
 DISGUISED = "ch3ap v1agra c4s1no "
 
@@ -63,3 +63,52 @@ def test_known_words_alone_show_a_disguise_when_there_are_three() -> None:
 
 def test_a_lone_digit_is_a_number_unless_three_words_are_leet() -> None:
     assert applied("v1agra c4s1no 4 house") == "viagra casino 4 house"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("no+ i+ th|s, @+ home", "not it this, at home"),
+        ("th!s i5 m|ne, w3 go", "this is mine, we go"),
+        ("jumpin9 beau+y complian+ momen+", "jumping beauty compliant moment"),  # in no vocabulary
+        ("s+!nky boo2e gr|nder", "stinky booze grinder"),
+    ],
+)
+def test_signs_at_edges_and_unknown_words_are_read_in_a_disguised_text(text: str, read: str) -> None:
+    assert applied(DISGUISED + text) == "cheap viagra casino " + read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A+ B+ 18+ 10+ Disney+ LGBTQ+ Canal+", "iPhone15 Windows11 RTX4090Ti S21 covid19 Xbox360 euro6",
+        "a Core i5 or i7 processor", "1$ €50 90 907 15 20k 4x4 90 km", "yes!! c|d nexus6 windows8",
+    ],
+)  # fmt: skip
+def test_names_ratings_and_chips_stay_in_a_disguised_text(text: str) -> None:
+    assert applied(DISGUISED + text) == "cheap viagra casino " + text
+
+
+def test_signs_at_edges_stay_in_a_plain_text() -> None:
+    assert applied("no+ i5 jumpin9 beau+y") == "no+ i5 jumpin9 beau+y"
+
+
+@pytest.mark.parametrize(
+    ("token", "word", "read"),
+    [
+        ("ra1sins", "raisins", "raisins"),
+        ("sme!ling", "smeiling", "smelling"),
+        ("qua1ité", "quaiité", "qualité"),
+        ("1n", "in", "in"),
+        ("plain", "plain", "plain"),
+    ],
+)
+def test_a_stroke_is_the_likelier_letter(token: str, word: str, read: str) -> None:
+    assert read_strokes(token, word) == read
+
+
+@pytest.mark.parametrize(
+    ("letters", "one_case"), [("abc", True), ("ABC", True), ("Abc", True), ("aBc", False), ("ABc", False), ("X", True)]
+)
+def test_letters_of_one_case(letters: str, one_case: bool) -> None:
+    assert is_one_case(list(letters)) is one_case

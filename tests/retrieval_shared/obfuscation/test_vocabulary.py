@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval_shared.obfuscation.vocabulary import is_word, vocabulary
+from retrieval_shared.obfuscation.vocabulary import is_word, likeliest, plausibility, vocabulary
 
 
 def test_words_are_lower_case_ascii_letters_only() -> None:
@@ -20,3 +20,17 @@ def test_only_function_words_are_shorter_than_three_letters() -> None:
 )
 def test_a_word_is_known_in_any_case(text: str, known: bool) -> None:
     assert is_word(text) is known
+
+
+def test_a_known_word_is_likelier_than_any_other() -> None:
+    assert likeliest(["iamp", "lamp"]) == "lamp"
+    assert likeliest(["seiections", "selections"]) == "selections"
+    assert likeliest(["xq", "xq"]) == "xq"
+    with pytest.raises(ValueError, match="empty"):
+        likeliest([])
+
+
+def test_only_letters_make_a_text_plausible() -> None:
+    assert plausibility("jumping") > plausibility("jumpqng")
+    assert plausibility("Jump-1ng") == plausibility("jumpng")
+    assert plausibility("") < 0
