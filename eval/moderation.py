@@ -147,17 +147,19 @@ class _Run:
     def robustness(self, suite: Suite) -> dict[str, Any]:
         """Return recall under every transform."""
         rng = np.random.default_rng(self.options.seed)
-        transformed = {
-            name: [
-                self.scorer(
-                    [obfuscate(text, transform=name, rng=rng) for text in suite.texts], what=f"{name} {draw + 1}"
-                )
-                for draw in range(DRAWS)
-            ]
+        texts = {
+            name: [[obfuscate(text, transform=name, rng=rng) for text in suite.texts] for _ in range(DRAWS)]
             for name in TRANSFORMS
         }
-        plain_scores = self.scorer(suite.texts, what="ads")
-        return robustness_report(suite, plain_scores, transformed, heads=self.heads, thresholds=self.thresholds)
+        as_written = self._scorer(self.subject.moderator.classifier, f"{self._identity(self.subject)}, as written")
+        return robustness_report(
+            suite,
+            self.scorer(suite.texts, what="ads"),
+            {name: [self.scorer(draw, what=name) for draw in draws] for name, draws in texts.items()},
+            {name: [as_written(draw, what=f"{name}, as written") for draw in draws] for name, draws in texts.items()},
+            heads=self.heads,
+            thresholds=self.thresholds,
+        )
 
     def hate(self, name: str) -> dict[str, Any]:
         """Return one functional suite of the hate head."""

@@ -22,12 +22,27 @@ RTPLX_SOURCES = ("rtplx_prompts", "rtplx_completions", "rtplx_benign")
 """The training sources (licence `open`) that hold other rows of the RTP-LX set."""
 
 
+class Reading(Protocol):
+    """What scores texts exactly as they are written."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The H heads."""
+
+    def probabilities(self, readings: Sequence[str]) -> NDArray[np.float32]:
+        """Return [n, H] in [0, 1]."""
+
+
 class Moderating(Protocol):
     """What the evaluation needs of `moderation.Moderator`."""
 
     @property
     def heads(self) -> tuple[str, ...]:
         """The H heads."""
+
+    @property
+    def classifier(self) -> Reading:
+        """What scores a text without undoing its disguises."""
 
     @property
     def policy(self) -> Policy:

@@ -40,7 +40,8 @@ def robustness(report: Part) -> Section:
     """Return what disguise costs."""
     built = SectionBuilder("Disguise").text(
         "Every ad, benign ones too, has about half of its words disguised. All thresholds are then shifted together so "
-        "that as many benign ads fire as before; loss is the recall this costs, over pairs of an ad and a true head."
+        "that as many benign ads fire as before; loss is the recall this costs, over pairs of an ad and a true head. "
+        "Both readings: the loss if the higher score of the undisguised and the written text counted."
     )
     headers = [
         "transform",
@@ -48,6 +49,7 @@ def robustness(report: Part) -> Section:
         "after",
         "95%",
         "loss, points",
+        "loss, both readings",
         "after, no shift",
         "false pos.",
         "no shift",
@@ -61,6 +63,7 @@ def robustness(report: Part) -> Section:
                 percent(record["recall_equal_rate"]),
                 interval(record["interval"]),
                 points(record["loss"]),
+                points(record["loss_both_readings"]),
                 percent(record["recall_shipped"]),
                 percent(record["false_positive_rate"]),
                 percent(record["false_positive_rate_shipped"]),
@@ -86,16 +89,18 @@ def faithfulness(report: Part) -> Section:
             number(record["drop_random"]),
             percent(record["wins"]),
             interval(record["interval"]),
+            percent(record["wins_best"]),
         ]
         for record in part["heads"]
     ]
-    headers = ["head", "n", "drop, evidence", "drop, random", "evidence larger", "95%"]
+    headers = ["head", "n", "drop, evidence", "drop, random", "evidence larger", "95%", "than the best random"]
     caption = f"n = {part['n']} pairs of an ad and a head that fired."
     return (
         SectionBuilder("Faithfulness of the evidence")
         .text(
             "On the ads: how far a head's probability falls when its heaviest evidence span is deleted, and when "
-            f"equally long spans at random places of the same field are ({part['random_spans']} draws, averaged)."
+            f"equally long spans at random places of the same field are ({part['random_spans']} draws, their mean). "
+            "The evidence is the best of six candidates, so the last column sets it against the best draw."
         )
         .table(headers, rows, caption=caption)
         .build()

@@ -14,8 +14,8 @@ from eval.metrics.intervals import wilson
 from eval.scores import Scorer
 from retrieval_shared.text import join_fields
 
-RANDOM_SPANS = 5
-"""Random spans per evidence span: their mean drop is what the evidence has to beat."""
+RANDOM_SPANS = 6
+"""Random spans per evidence span: as many as the candidates that the evidence is the best of."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Span:
 
 def faithfulness_report(decisions: Sequence[Any], suite: Suite, scorer: Scorer, *, seed: int) -> dict[str, Any]:
     """Return per head the mean drop by deleting evidence and by deleting random spans, and how often the first wins.
+
+    `wins` are against the mean of the random spans, `wins_best` against the best of them, which has as many tries.
 
     Args:
         decisions: what `Moderator.moderate` said about the suite's ads, in their order, with evidence.
@@ -66,12 +68,12 @@ def faithfulness_report(decisions: Sequence[Any], suite: Suite, scorer: Scorer, 
 
 
 def heaviest_spans(decision: Any) -> list[Span]:  # noqa: ANN401 - a decision, or a stand-in of one
-    """Return the heaviest non-empty piece of evidence of every entry of a decision's first region."""
+    """Return the heaviest non-empty piece of the model's evidence of every entry of a decision's first region."""
     if decision.status != "ok" or not decision.decisions:
         return []
     found = []
     for entry in decision.decisions[0].entries:
-        pieces = [piece for piece in entry.evidence if piece.end > piece.start]
+        pieces = [piece for piece in entry.evidence if piece.source == "model" and piece.end > piece.start]
         if pieces:
             best = max(pieces, key=lambda piece: piece.weight)
             found.append(Span(entry.policy, best.field, best.start, best.end))
@@ -97,6 +99,7 @@ def _drops(head: str, values: NDArray[np.float32]) -> dict[str, Any]:
     evidence = values[:, 0] - values[:, 1]
     random = values[:, 0] - values[:, 2:].mean(1)
     wins = int((evidence > random).sum())
+    best = values[:, 0] - values[:, 2:].min(1)
     return {
         "head": head,
         "n": int(evidence.size),
@@ -104,4 +107,5 @@ def _drops(head: str, values: NDArray[np.float32]) -> dict[str, Any]:
         "drop_random": float(random.mean()),
         "wins": wins / evidence.size,
         "interval": wilson(wins, int(evidence.size)),
+        "wins_best": float((evidence > best).mean()),
     }

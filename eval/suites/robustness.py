@@ -38,6 +38,7 @@ def robustness_report(
     suite: Suite,
     plain_scores: Scores,
     transformed: Mapping[str, Sequence[Scores]],
+    as_written: Mapping[str, Sequence[Scores]],
     *,
     heads: Sequence[str],
     thresholds: Mapping[str, float],
@@ -46,11 +47,13 @@ def robustness_report(
 
     Recall counts (ad, true head) pairs that fire. All thresholds are shifted together, in log-odds, until no larger
     share of the disguised benign ads fires than of the plain ones at the shipped thresholds; recall is then compared.
+    `loss_both_readings` is the loss if the higher score of the undisguised and the written text counted.
 
     Args:
         suite: n ads.
         plain_scores: [n, H].
         transformed: transform -> one [n, H] per random draw of the disguise; figures are means over the draws.
+        as_written: the same texts, scored without undoing anything.
         heads: the H heads.
         thresholds: the escalate threshold of each head.
     """
@@ -63,7 +66,11 @@ def robustness_report(
     everything = np.ones(len(suite.rows), dtype=bool)
     before = margins(plain_scores[:, columns], cuts)
     disguised = {
-        transform: [margins(scores[:, columns], cuts) for scores in draws] for transform, draws in transformed.items()
+        transform: [
+            (margins(scores[:, columns], cuts), margins(np.maximum(scores, written)[:, columns], cuts))
+            for scores, written in zip(draws, as_written[transform], strict=True)
+        ]
+        for transform, draws in transformed.items()
     }
     return {
         name: {
@@ -72,7 +79,7 @@ def robustness_report(
             "benign": int((benign & keep).sum()),
             "transforms": [
                 {"transform": transform, **_mean([
-                    _compare(before[keep], after[keep], truth[keep], benign[keep]) for after in draws
+                    _compare(before[keep], after[keep], both[keep], truth[keep], benign[keep]) for after, both in draws
                 ], pairs=int(truth[keep].sum()))}
                 for transform, draws in disguised.items()
             ],
@@ -88,19 +95,21 @@ def _mean(draws: Sequence[Mapping[str, float]], *, pairs: int) -> dict[str, Any]
     return {**found, "draws": len(draws)}
 
 
-def _compare(before: Floats, after: Floats, truth: NDArray[np.bool_], benign: NDArray[np.bool_]) -> dict[str, float]:
+def _compare(
+    before: Floats, after: Floats, both: Floats, truth: NDArray[np.bool_], benign: NDArray[np.bool_]
+) -> dict[str, float]:
     flagged = int((before[benign].max(1) >= 0).sum()) if benign.any() else 0
-    shift = equal_rate_shift(after[benign].max(1), flagged=flagged) if benign.any() else 0.0
     pairs = int(truth.sum())
-    hits_before, hits_after = int((before[truth] >= 0).sum()), int((after[truth] >= shift).sum())
-    hits_shipped = int((after[truth] >= 0).sum())
-    recall = [hits / pairs if pairs else float("nan") for hits in (hits_before, hits_after, hits_shipped)]
+    shifts = [equal_rate_shift(m[benign].max(1), flagged=flagged) if benign.any() else 0.0 for m in (after, both)]
+    cuts = ((before, 0.0), (after, shifts[0]), (after, 0.0), (both, shifts[1]))
+    recall = [int((m[truth] >= cut).sum()) / pairs if pairs else float("nan") for m, cut in cuts]
     return {
         "false_positive_rate": flagged / int(benign.sum()) if benign.any() else float("nan"),
         "recall_plain": recall[0],
         "recall_equal_rate": recall[1],
         "loss": recall[0] - recall[1],
         "recall_shipped": recall[2],
+        "loss_both_readings": recall[0] - recall[3],
         "false_positive_rate_shipped": float((after[benign].max(1) >= 0).mean()) if benign.any() else float("nan"),
     }
 

@@ -39,6 +39,11 @@ class KeywordModerator:
     policy = POLICY
 
     @property
+    def classifier(self) -> KeywordModerator:
+        """Return itself: it undoes nothing."""
+        return self
+
+    @property
     def thresholds(self) -> Thresholds:
         """Return one pair of thresholds for all heads."""
         cut = HeadThreshold(escalate=0.5, act=0.8, basis="made up", positives=1, negatives=1)

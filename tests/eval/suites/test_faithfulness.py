@@ -25,7 +25,10 @@ class Rifle:
 
 
 def decision(*spans: tuple[int, int, float]) -> Any:
-    pieces = [SimpleNamespace(field="body", start=start, end=end, weight=weight) for start, end, weight in spans]
+    pieces = [
+        SimpleNamespace(field="body", start=start, end=end, weight=weight, source="model")
+        for start, end, weight in spans
+    ]
     entry = SimpleNamespace(policy="weapons", evidence=tuple(pieces))
     return SimpleNamespace(status="ok", decisions=(SimpleNamespace(entries=(entry,)),))
 
@@ -39,6 +42,9 @@ def suite(*bodies: str) -> Suite:
 def test_the_heaviest_span_is_taken_and_empty_ones_are_not() -> None:
     assert heaviest_spans(decision((0, 3, 0.2), (6, 11, 0.8), (5, 5, 1.0))) == [Span("weapons", "body", 6, 11)]
     assert heaviest_spans(decision()) == []
+    rule = decision((0, 3, 0.2))
+    rule.decisions[0].entries[0].evidence[0].source = "rule"
+    assert heaviest_spans(rule) == []
     assert heaviest_spans(SimpleNamespace(status="error", decisions=())) == []
 
 
@@ -60,9 +66,13 @@ def test_the_right_word_wins_and_a_wrong_one_does_not() -> None:
     scorer = Scorer(Rifle(), identity="r")
     [right] = faithfulness_report([decision((6, 11, 1.0))], made, scorer, seed=1)["heads"]
     assert (right["head"], right["n"], right["wins"]) == ("weapons", 1, 1.0)
+    assert right["wins_best"] == 0.0  # one of the six random spans cuts into the word, too
+    long = suite(BODY + " and tea" * 60)
+    [clear] = faithfulness_report([decision((6, 11, 1.0))], long, scorer, seed=1)["heads"]
+    assert clear["wins_best"] == 1.0
     assert abs(right["drop_evidence"] - 0.7) < 1e-6
     [wrong] = faithfulness_report([decision((50, 55, 1.0))], made, scorer, seed=1)["heads"]
-    assert wrong["wins"] == 0.0
+    assert wrong["wins"] == wrong["wins_best"] == 0.0
 
 
 def test_evidence_that_is_the_whole_field_and_no_evidence_are_left_out() -> None:

@@ -34,10 +34,13 @@ def test_recall_is_compared_at_an_equal_rate_of_false_positives() -> None:
     plain = np.array([[0.9], [0.9], [0.9], [0.6], [0.8], [0.1], [0.1], [0.1]], dtype=np.float32)
     # Disguise lifts two benign ads over the threshold and sinks one scam below them.
     hidden = np.array([[0.9], [0.9], [0.9], [0.6], [0.8], [0.7], [0.1], [0.1]], dtype=np.float32)
+    # The written text lifts two more benign ads above every scam but one.
+    written = np.array([[0.95], [0.2], [0.2], [0.2], [0.2], [0.92], [0.92], [0.1]], dtype=np.float32)
     report = robustness_report(
         suite(),
         plain,
         {"leet": [hidden], "none": [plain], "both": [hidden, plain]},
+        {"leet": [hidden], "none": [written], "both": [hidden, plain]},
         heads=["scam", "toxic"][:1],
         thresholds={"scam": 0.5},
     )
@@ -47,6 +50,7 @@ def test_recall_is_compared_at_an_equal_rate_of_false_positives() -> None:
     assert leet["false_positive_rate"] == 0.25
     # The same scores lose only what lies between the threshold and the next benign ad: nothing here.
     assert none["loss"] == 0.0
+    assert (leet["loss_both_readings"], none["loss_both_readings"]) == (0.25, 0.75)
     assert (both["loss"], both["recall_equal_rate"], both["draws"]) == (0.125, 0.875, 2)
     assert report["english"]["n"] == 4
 
@@ -54,6 +58,7 @@ def test_recall_is_compared_at_an_equal_rate_of_false_positives() -> None:
 def test_no_benign_ads_and_no_positives_do_not_fail() -> None:
     rows = tuple(Row(str(i), "t", {"scam": 1.0}, kind="positive") for i in range(2))
     scores = np.full((2, 1), 0.9, dtype=np.float32)
-    report = robustness_report(Suite("s", rows), scores, {"leet": [scores]}, heads=["scam"], thresholds={"scam": 0.5})
+    same = {"leet": [scores]}
+    report = robustness_report(Suite("s", rows), scores, same, same, heads=["scam"], thresholds={"scam": 0.5})
     assert report["all"]["transforms"][0]["loss"] == 0.0
     assert np.isnan(report["english"]["transforms"][0]["recall_plain"])
