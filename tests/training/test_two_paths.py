@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import BertModel
+
+from training.base_model import load_base_model
+from training.tokenizer import SPECIAL, train_tokenizer
+from training.two_paths import TwoPathEncoder, fit_joint, graft, load_encoder, save_encoder, shared_pieces
+
+TEXTS = ["free bet and win cash now", "fresh bread every morning", "вільний хліб", "play responsibly casino wine"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(TEXTS * 5, vocabulary=450, alphabet=60)
+
+
+@pytest.fixture(scope="module")
+def grafted(tiny_base: Path, tokenizer: Tokenizer) -> tuple[TwoPathEncoder, torch.Tensor]:
+    base = load_base_model(str(tiny_base))
+    table = torch.randn(tokenizer.get_vocab_size(), base.dim, generator=torch.Generator().manual_seed(0))
+    assert isinstance(base.model, BertModel)
+    return graft(base.model, base.tokenizer, table, tokenizer), table
+
+
+def batch(tokenizer: Tokenizer, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+    width = max(map(len, ids))
+    rows = torch.tensor([row + [0] * (width - len(row)) for row in ids])
+    return rows, torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
+
+
+def test_shared_pieces_stand_for_the_same_letters(tiny_base: Path, tokenizer: Tokenizer) -> None:
+    known = load_base_model(str(tiny_base)).tokenizer
+    new, old = shared_pieces(tokenizer, known)
+    assert len(new) > 10
+    for i, k in zip(new.tolist(), old.tolist(), strict=True):
+        piece, other = tokenizer.id_to_token(i), known.id_to_token(k)
+        assert other == (piece[1:] if piece.startswith("▁") else f"##{piece}")
+
+
+def test_layers_and_special_rows_are_kept(grafted: tuple[TwoPathEncoder, torch.Tensor], tiny_base: Path) -> None:
+    encoder, _ = grafted
+    base = load_base_model(str(tiny_base))
+    kept, old = encoder.bert.state_dict(), base.model.state_dict()
+    for name, value in old.items():
+        if "word_embeddings" not in name:
+            torch.testing.assert_close(kept[name], value)
+    first = base.tokenizer.token_to_id("[CLS]")
+    words = "embeddings.word_embeddings.weight"
+    torch.testing.assert_close(kept[words][SPECIAL.index("[CLS]")], old[words][first])
+
+
+def test_the_static_path_is_read_off_the_input_rows(
+    grafted: tuple[TwoPathEncoder, torch.Tensor], tokenizer: Tokenizer
+) -> None:
+    """In width 32 with few pieces shared the map loses directions; what it keeps comes back."""
+    encoder, table = grafted
+    ids, mask = batch(tokenizer, TEXTS)
+    found = encoder(ids, mask).static.detach()
+    bags = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    direct = torch.nn.functional.normalize(torch.stack([table[bag].mean(0) for bag in bags]), dim=-1)
+    assert (found * direct).sum(1).min() > 0.6
+    assert ((found @ direct.T).argmax(1) == torch.arange(len(TEXTS))).all()
+
+
+def test_padding_and_neighbours_change_nothing(
+    grafted: tuple[TwoPathEncoder, torch.Tensor], tokenizer: Tokenizer
+) -> None:
+    encoder, _ = grafted
+    together = encoder(*batch(tokenizer, TEXTS))
+    for i, text in enumerate(TEXTS):
+        alone = encoder(*batch(tokenizer, [text]))
+        for name in ("joint", "transformer", "static"):
+            torch.testing.assert_close(getattr(together, name)[i], getattr(alone, name)[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_text_without_tokens_has_a_vector(grafted: tuple[TwoPathEncoder, torch.Tensor], tokenizer: Tokenizer) -> None:
+    found = grafted[0](*batch(tokenizer, ["", "bread"])).joint
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+
+
+def test_the_joint_vector_keeps_the_similarities_of_both_paths(grafted: tuple[TwoPathEncoder, torch.Tensor]) -> None:
+    """With fewer samples than dimensions the principal components lose nothing."""
+    encoder, _ = grafted
+    generator = torch.Generator().manual_seed(1)
+    paths = [torch.nn.functional.normalize(torch.randn(20, 32, generator=generator), dim=-1) for _ in range(2)]
+    fit_joint(encoder, paths[0], paths[1], share=0.5)
+    both = torch.nn.functional.normalize(torch.cat([0.5 * paths[0], paths[1]], dim=1), dim=-1)
+    joint = encoder.join(*paths).detach()
+    torch.testing.assert_close(joint @ joint.T, both @ both.T, atol=1e-4, rtol=1e-4)
+
+
+def test_a_saved_encoder_comes_back(
+    grafted: tuple[TwoPathEncoder, torch.Tensor], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    encoder, _ = grafted
+    save_encoder(tmp_path, encoder, tokenizer)
+    ids, mask = batch(tokenizer, TEXTS)
+    torch.testing.assert_close(load_encoder(tmp_path)(ids, mask).joint, encoder(ids, mask).joint)
+    again = load_base_model(str(tmp_path))  # what the other stages start from
+    assert again.tokenizer.encode("bread").ids == tokenizer.encode("bread").ids
+    torch.testing.assert_close(again.model.state_dict(), encoder.bert.state_dict())
+
+
+def test_a_table_that_does_not_fit_is_refused(tiny_base: Path, tokenizer: Tokenizer) -> None:
+    base = load_base_model(str(tiny_base))
+    with pytest.raises(ValueError, match=r"table: found 3 rows of width 32, expected \d+ of 32"):
+        graft(base.model, base.tokenizer, torch.zeros(3, 32), tokenizer)  # type: ignore[arg-type]
