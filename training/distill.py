@@ -17,6 +17,7 @@ from torch import Tensor
 from retrieval_shared.batching import pad, token_budget_batches
 from retrieval_shared.torch_encoder import mean_pool
 from training.base_model import BaseModel
+from training.config import DistillConfig
 from training.loop import LoopConfig, run_steps
 from training.losses.infonce import infonce
 from training.losses.similarity import similarity_loss
@@ -28,34 +29,6 @@ log = structlog.get_logger()
 
 _TEACHER_BATCHES = 200
 """Batches of teacher vectors between two notes of progress."""
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """The joint training of both paths."""
-
-    pairs: int = 400_000
-    """Pairs seen."""
-    batch_pairs: int = 192
-    """Pairs of one step; each is a negative of all others."""
-    pool_batches: int = 32
-    """Batches whose pairs are sorted by length together, so that little is padded."""
-    temperature: float = 0.05
-    """Of the softmax over the batch."""
-    transformer_weight: float = 0.5
-    """Weight of the pair loss of the transformer path alone."""
-    similarity_weight: float = 1.0
-    """Weight of the teacher's similarities."""
-    max_tokens: int = 64
-    """Longer sentences are cut here while training."""
-    learning_rate: float = 3e-4
-    """Peak learning rate of layers and projections."""
-    rows_learning_rate: float = 1e-3
-    """Peak learning rate of the input rows."""
-    warmup: float = 0.05
-    """Share of the steps with a rising learning rate."""
-    checkpoint_steps: int = 100
-    """Steps between two checkpoints."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,29 +13,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from training.config import StaticConfig
 from training.loop import LoopConfig, run_steps
 from training.losses.infonce import infonce
 from training.parallel import PackedTokens
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class StaticConfig:
-    """The static table."""
-
-    dim: int = 384
-    """Width d of a row."""
-    pairs: int = 8_000_000
-    """Pairs seen, with repetition."""
-    batch_pairs: int = 2_048
-    """Pairs of one step; each is a negative of all others."""
-    temperature: float = 0.05
-    """Of the softmax over the batch."""
-    learning_rate: float = 0.01
-    """Peak learning rate of Adam."""
-    checkpoint_steps: int = 500
-    """Steps between two checkpoints."""
 
 
 class StaticTable(nn.Module):
@@ -87,6 +69,7 @@ def train_static_table(
     # A bag's gradient is tiny against the table's; a bound on its norm would only rescale the learning rate.
     loop = LoopConfig(0.02, config.checkpoint_steps, folder / "static.checkpoint.pt", clip=float("inf"))
     run_steps([table], optimizer, steps, loop, title="static table")
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(table.state_dict(), str(done))
     return table
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import DataConfig, ModerationConfig, load_config
+from training.config import DataConfig, EncoderConfig, ModerationConfig, load_config
 
 
 def write(folder: Path, text: str) -> Path:
@@ -14,15 +14,15 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_what_is_not_named_keeps_its_default(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, "")) == ModerationConfig()
-    config = load_config(write(tmp_path, "version: '7'\nadapter: {rank: 4}\nlanguages: [en, de]"))
+    assert load_config(write(tmp_path, ""), ModerationConfig) == ModerationConfig()
+    config = load_config(write(tmp_path, "version: '7'\nadapter: {rank: 4}\nlanguages: [en, de]"), ModerationConfig)
     assert (config.version, config.adapter.rank, config.languages) == ("7", 4, ("en", "de"))
     assert config.adapter.alpha == ModerationConfig().adapter.alpha
     assert config.heads == ModerationConfig().heads
 
 
 def test_a_whole_number_may_stand_for_a_real_one(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, "heads: {ad_weight: 3}"))
+    config = load_config(write(tmp_path, "heads: {ad_weight: 3}"), ModerationConfig)
     assert isinstance(config.heads.ad_weight, float)
     assert config.heads.ad_weight == 3
 
@@ -48,9 +48,28 @@ def test_a_whole_number_may_stand_for_a_real_one(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load_config(write(tmp_path, text))
+        load_config(write(tmp_path, text), ModerationConfig)
 
 
 def test_only_rows_anyone_may_use_shape_the_model_by_default() -> None:
     assert DataConfig().licences == ("open",)
     assert ModerationConfig().adapter.licences == ("open",)
+
+
+def test_the_encoders_configuration(tmp_path: Path) -> None:
+    text = "alpha: 0.3\ncaps: {bible: 0.05}\nstatic: {pairs: 100}\ndistil: {temperature: 1}"
+    config = load_config(write(tmp_path, text), EncoderConfig)
+    assert (config.alpha, config.caps, config.static.pairs, config.distil.temperature) == (0.3, {"bible": 0.05}, 100, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("alpha: 1.5", "alpha: found 1.5, allowed 0 to 1"),
+        ("caps: {bible: 1.0}", "caps: found 1.0 for 'bible', allowed above 0 and below 1"),
+        ("distil: {pair: 3}", "unknown key 'pair', allowed: batch_pairs"),
+    ],
+)
+def test_a_wrong_encoder_configuration_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_config(write(tmp_path, text), EncoderConfig)

@@ -1,0 +1,148 @@
+"""Training the multilingual encoder: tokenizer, static table, both paths; every stage resumable."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from transformers import BertModel
+
+from training.base_model import BaseModel, load_base_model
+from training.config import EncoderConfig
+from training.distill import TeacherVectors, distil, like_length_batches, padded, teach
+from training.parallel import PackedTokens, Sentences, load_parallel, pack, pair_chances
+from training.static_table import draws, train_static_table
+from training.tokenizer import train_tokenizer
+from training.two_paths import TwoPathEncoder, fit_joint, graft, load_encoder, save_encoder
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class EncoderRun:
+    """Where a run reads and writes."""
+
+    data: Path
+    """Data folder with `parallel/part-*.jsonl.xz`."""
+    out: Path
+    """Folder of the finished encoder, in Hugging Face layout."""
+    runs: Path
+    """Checkpoints and caches; a later run with the same inputs resumes from them."""
+    threads: int = 2
+    """Threads of torch."""
+
+
+def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
+    """Train and return the encoder; every stage that `run.runs` already holds for these inputs is taken from there.
+
+    Raises:
+        FileNotFoundError: the data folder holds no parallel text.
+        ValueError: the teacher is another one than the configuration names.
+    """
+    torch.set_num_threads(run.threads)
+    sentences = load_parallel(run.data / "parallel")
+    # Each stage lies inside the one it was made from, under a name of its own settings: to change one keeps the others.
+    folder = run.runs / f"encoder-{_key(_digest(sentences), config.seed, *_of_tokenizer(config))}"
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer(config, sentences, folder)
+    tokens = _tokens(config, tokenizer, sentences, folder)
+    chances = pair_chances(sentences, alpha=config.alpha, caps=config.caps)
+    log.info("encoder", sentences=len(sentences), pairs=int((chances > 0).sum()), tokens=len(tokens.ids))
+    folder = folder / f"static-{_key(config.alpha, config.caps, config.static)}"
+    table = train_static_table(
+        tokens, sentences.english, chances, config.static,
+        vocabulary=tokenizer.get_vocab_size(), folder=folder, seed=config.seed,
+    )  # fmt: skip
+    folder = folder / f"two_paths-{_key(config.teacher, config.teacher_sha256, config.joint_share, config.distil)}"
+    done = folder / "encoder"
+    if not (done / "config.json").is_file():
+        encoder = _both_paths(config, sentences, tokens, chances, tokenizer, table.rows.weight.detach(), folder)
+        save_encoder(done, encoder, tokenizer)
+    encoder = load_encoder(done)
+    save_encoder(run.out, encoder, tokenizer)
+    return encoder
+
+
+def _both_paths(
+    config: EncoderConfig,
+    sentences: Sentences,
+    tokens: PackedTokens,
+    chances: NDArray[np.float64],
+    tokenizer: Tokenizer,
+    table: torch.Tensor,
+    folder: Path,
+) -> TwoPathEncoder:
+    teacher = load_base_model(config.teacher, sha256=config.teacher_sha256)
+    if not isinstance(teacher.model, BertModel):
+        raise ValueError(f"teacher {config.teacher!r}: found {type(teacher.model).__name__}, expected a BertModel")
+    encoder = graft(teacher.model, teacher.tokenizer, table, tokenizer)
+    size = config.distil.batch_pairs
+    rows = np.concatenate(draws(chances, steps=config.distil.pairs // size, size=size, seed=config.seed + 1))
+    lengths = np.minimum(np.diff(tokens.offsets)[rows], config.distil.max_tokens)
+    rng = np.random.default_rng(config.seed)
+    batches = like_length_batches(rows, lengths, size=size, pool=config.distil.pool_batches, rng=rng)
+    with torch.no_grad():
+        found = [encoder(*padded(tokens, batch, max_tokens=config.distil.max_tokens)) for batch in batches[:32]]
+    paths = (torch.cat([v.transformer for v in found]), torch.cat([v.static for v in found]))
+    fit_joint(encoder, *paths, share=config.joint_share)
+    taught = _taught(teacher, sentences, rows, config, folder)
+    checkpoint = folder / "two_paths.checkpoint.pt"
+    return distil(encoder, tokens, sentences.english, batches, taught, config.distil, checkpoint=checkpoint)
+
+
+def _taught(
+    teacher: BaseModel, sentences: Sentences, rows: NDArray[np.int64], config: EncoderConfig, folder: Path
+) -> TeacherVectors:
+    path = folder / "teacher.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        taught = teach(teacher, sentences.texts, sentences.english[rows], max_tokens=config.distil.max_tokens)
+        part = path.with_suffix(".part.npz")
+        np.savez(part, rows=taught.rows, vectors=taught.vectors)
+        part.replace(path)
+    with np.load(path) as stored:
+        return TeacherVectors(rows=stored["rows"], vectors=stored["vectors"])
+
+
+def _tokenizer(config: EncoderConfig, sentences: Sentences, folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        _, number, counts = np.unique(sentences.lang, return_inverse=True, return_counts=True)
+        chances = counts[number] ** (config.tokenizer_alpha - 1.0)
+        [rows] = draws(chances, steps=1, size=config.tokenizer_sentences, seed=config.seed)
+        texts = (sentences.texts[i] for i in np.unique(rows))
+        train_tokenizer(texts, vocabulary=config.vocabulary, alphabet=config.alphabet).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+def _tokens(config: EncoderConfig, tokenizer: Tokenizer, sentences: Sentences, folder: Path) -> PackedTokens:
+    path = folder / "tokens.npz"
+    if not path.is_file():
+        packed = pack(tokenizer, sentences.texts, max_tokens=config.max_tokens)
+        part = path.with_suffix(".part.npz")
+        np.savez(part, ids=packed.ids, offsets=packed.offsets)
+        part.replace(path)
+    with np.load(path) as stored:
+        return PackedTokens(ids=stored["ids"], offsets=stored["offsets"])
+
+
+def _of_tokenizer(config: EncoderConfig) -> tuple[object, ...]:
+    return config.vocabulary, config.alphabet, config.tokenizer_sentences, config.tokenizer_alpha, config.max_tokens
+
+
+def _digest(sentences: Sentences) -> str:
+    digest = hashlib.sha256()
+    for text in sentences.texts:
+        digest.update(text.encode("utf-8", "replace") + b"\0")
+    return digest.hexdigest()
+
+
+def _key(*settings: object) -> str:
+    """Return a short hash of settings."""
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
