@@ -59,7 +59,12 @@ class Options:
 
 
 def evaluate(
-    moderator: Moderating, data_dir: Path, *, second: Moderating | None = None, options: Options | None = None
+    moderator: Moderating,
+    data_dir: Path,
+    *,
+    second: Moderating | None = None,
+    wider: Moderating | None = None,
+    options: Options | None = None,
 ) -> dict[str, Any]:
     """Return the whole report as JSON values.
 
@@ -67,6 +72,7 @@ def evaluate(
         moderator: the bundle the report is about.
         data_dir: the data folder.
         second: a bundle that differs in having seen (or not) the training rows of RTP-LX; scored on that suite only.
+        wider: a bundle trained on rows of more licences; set beside the first on the development rows.
         options: see `Options`.
 
     Raises:
@@ -88,6 +94,7 @@ def evaluate(
         "prevalence": moderator.thresholds.prevalence,
         "baseline": run.opponent.describe() if run.opponent else None,
         "dev": run.dev(),
+        "wider": run.wider(wider) if wider else None,
         "ads_dev": run.ads(ads, decisions),
         "robustness": run.robustness(ads),
         "faithfulness": faithfulness_report(decisions, ads, run.scorer, seed=options.seed),
@@ -135,6 +142,24 @@ class _Run:
             suite, self.scorer(suite.texts, what="dev"), self._opponent_scores(suite), heads=self.heads,
             seed=self.options.seed, resamples=self.options.resamples,
         )  # fmt: skip
+
+    def wider(self, moderator: Moderating) -> dict[str, Any]:
+        """Return the other bundle's tables of the development rows, with ours in the place of the baseline."""
+        suite, other = self.suite("dev"), subject_of(moderator)
+        report = dev_report(
+            suite, self._scorer(moderator, self._identity(other))(suite.texts, what="dev, more licences"),
+            self.scorer(suite.texts, what="dev"), heads=self.heads,
+            seed=self.options.seed, resamples=self.options.resamples,
+        )  # fmt: skip
+        heads = [
+            {"head": head["head"], "ap": head["ap"], "ap_shipped": head["ap_baseline"],
+             "ap_english": head["english"]["ap"], "ap_english_shipped": head["english"]["ap_baseline"]}
+            for head in report["heads"]
+        ]  # fmt: skip
+        return {
+            "name": other.name, "digest": other.digest, "licences": other.learnt_from.licences, "heads": heads,
+            "macro": report["macro"], "macro_english": report["macro_english"],
+        }  # fmt: skip
 
     def ads(self, suite: Suite, decisions: Sequence[Any]) -> dict[str, Any]:
         """Return the ads' tables."""

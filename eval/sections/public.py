@@ -54,6 +54,8 @@ def dev(report: Part) -> Section:
         mean = [number(macro[key]) for key in ("ap", "ap_baseline")]
         total = ["mean", "", "", *mean, "", number(macro["auc"]), "", "", "", ""]
         built.table(DEV_HEADERS, [*table, total], totals=1, caption=f"{name}. {gain(macro)}.{_left_out(macro)}")
+    if report["wider"]:
+        _wider(built, report["wider"])
     built.figure(
         plots.precision_recall(part["heads"], name="devpr"),
         caption="Precision and recall per head, dev. "
@@ -66,6 +68,19 @@ def dev(report: Part) -> Section:
     )
     _slices(built, part)
     return built.build()
+
+
+def _wider(built: SectionBuilder, part: Part) -> None:
+    keys = ("ap_english_shipped", "ap_english", "ap_shipped", "ap")
+    rows = [[head["head"], *(number(head[key]) for key in keys)] for head in part["heads"]]
+    english, every = part["macro_english"], part["macro"]
+    means = ["mean", *(number(v) for v in (english["ap_baseline"], english["ap"], every["ap_baseline"], every["ap"]))]
+    caption = (
+        f"Average precision with rows of more licences ({', '.join(part['licences'])}; {part['name']}), which is not "
+        f"shipped. English: {gain(english)}; all: {gain(every)}."
+    )
+    headers = ["head", "English, shipped", "more licences", "all, shipped", "more licences"]
+    built.table(headers, [*rows, means], totals=1, caption=caption)
 
 
 def _slices(built: SectionBuilder, part: Part) -> None:

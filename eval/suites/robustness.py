@@ -65,13 +65,11 @@ def robustness_report(
     english = np.array([is_english(row.lang) for row in suite.rows], dtype=bool)
     everything = np.ones(len(suite.rows), dtype=bool)
     before = margins(plain_scores[:, columns], cuts)
-    disguised = {
-        transform: [
-            (margins(scores[:, columns], cuts), margins(np.maximum(scores, written)[:, columns], cuts))
-            for scores, written in zip(draws, as_written[transform], strict=True)
-        ]
-        for transform, draws in transformed.items()
-    }
+
+    def both_ways(scores: Scores, written: Scores) -> tuple[Floats, Floats]:
+        return margins(scores[:, columns], cuts), margins(np.maximum(scores, written)[:, columns], cuts)
+
+    disguised = {name: list(map(both_ways, draws, as_written[name])) for name, draws in transformed.items()}
     return {
         name: {
             "n": int(keep.sum()),

@@ -210,4 +210,4 @@ def seen_moderator(tmp_path_factory: pytest.TempPathFactory) -> KeywordModerator
 def report(made_up_data: Path, keyword_moderator: KeywordModerator, seen_moderator: KeywordModerator) -> dict[str, Any]:
     """The report of the keyword moderator on the made-up data."""
     options = Options(seed=3, resamples=20, now=datetime(2026, 1, 2, tzinfo=UTC))
-    return evaluate(keyword_moderator, made_up_data, second=seen_moderator, options=options)
+    return evaluate(keyword_moderator, made_up_data, second=seen_moderator, wider=seen_moderator, options=options)

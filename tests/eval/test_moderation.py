@@ -95,3 +95,12 @@ def test_a_quick_run_thins_the_suites_and_says_so(made_up_data: Path, keyword_mo
 def test_a_missing_file_is_named(keyword_moderator: Any, tmp_path: Path) -> None:  # noqa: ANN401
     with pytest.raises(ValueError, match=r"ads_dev\.jsonl"):
         evaluate(keyword_moderator, tmp_path)
+
+
+def test_a_bundle_of_more_licences_stands_beside_on_dev(report: dict[str, Any]) -> None:
+    wider, dev = report["wider"], report["dev"]
+    assert wider["name"] == "second@1"
+    assert wider["macro_english"]["ap_baseline"] == dev["macro_english"]["ap"]
+    # The same keywords: the other bundle is as good on every head.
+    assert {head["head"]: head["ap_shipped"] for head in wider["heads"]} == {h["head"]: h["ap"] for h in dev["heads"]}
+    assert all(head["ap"] == head["ap_shipped"] for head in wider["heads"])
