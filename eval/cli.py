@@ -36,6 +36,9 @@ def moderation(
     second_bundle: Annotated[
         Path | None, typer.Option(help="A bundle trained with the RTP-LX rows if the first was not, or the other way.")
     ] = None,
+    wider_bundle: Annotated[
+        Path | None, typer.Option(help="A bundle trained on rows of more licences, to set beside it on dev.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="The data folder.", envvar="WARDLINE_DATA")] = None,
     out: Annotated[Path, typer.Option(help="Where moderation.json and moderation.html go.")] = REPORTS,
     cache: Annotated[Path | None, typer.Option(help="Keep scores here between runs.")] = None,
@@ -51,11 +54,34 @@ def moderation(
 
     folder = data_folder(data)
     model = Moderator.load(bundle)
-    second = Moderator.load(second_bundle) if second_bundle else None
+    second, wider = (Moderator.load(path) if path else None for path in (second_bundle, wider_bundle))
     with _progress() as progress:
         options = Options(seed=seed, baseline=baseline, quick=quick, cache=cache, progress=progress)
-        report = evaluate(model, folder, second=second, options=options)
+        report = evaluate(model, folder, second=second, wider=wider, options=options)
     files = write_report(report, out, name="moderation")
+    console.print(f"{files.json}\n{files.html}", soft_wrap=True)
+
+
+@app.command()
+def encoder(
+    model: Annotated[Path | None, typer.Option(help="Folder of the bundle; the shipped one by default.")] = None,
+    beside: Annotated[list[Path] | None, typer.Option(help="Another bundle to set beside it; may be repeated.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder.", envvar="WARDLINE_DATA")] = None,
+    out: Annotated[Path, typer.Option(help="Where encoder.json and encoder.html go.")] = REPORTS,
+    quick: Annotated[bool, typer.Option(help="A few dozen sentences per language: does everything run?")] = False,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 13,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 200,
+) -> None:
+    """Measure a sentence encoder in many languages."""
+    from eval.datasets import data_folder
+    from eval.encoder import Options, evaluate, load_encoders, write_encoder
+
+    folder = data_folder(data)
+    loaded = load_encoders([model, *(beside or [])])
+    with _progress() as progress:
+        options = Options(seed=seed, resamples=resamples, quick=quick, progress=progress)
+        report = evaluate(loaded.encoders, folder, tokens=loaded.tokenizers, bundle=loaded.bundle, options=options)
+    files = write_encoder(report, out)
     console.print(f"{files.json}\n{files.html}", soft_wrap=True)
 
 
