@@ -105,6 +105,42 @@ class Block(nn.Module):
         return after
 
 
+class JoinedPaths(nn.Module):
+    """One vector from two paths: the mean of the token states, and the mean of the words' own rows.
+
+    `static = unit(S mean_i w_i + s)` over the tokens that are not special, `transformer = unit(mean_i h_i)` over all
+    tokens, `joint = unit(J [transformer; static])`.
+    """
+
+    SPECIAL = 4
+    """Ids below this are special tokens."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.static = nn.Linear(dim, dim)
+        self.joint = nn.Linear(2 * dim, dim, bias=False)
+
+    def forward(self, words: Tensor, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the joint vectors `[b, d]`.
+
+        Args:
+            words: float `[b, t, d]`, rows of the word table.
+            states: float `[b, t, d]`, what the transformer made of them.
+            input_ids: int64 `[b, t]`.
+            attention_mask: int64 `[b, t]`, 1 = token.
+        """
+        return self.join(mean_pool(states, attention_mask), self.static_vectors(words, input_ids, attention_mask))
+
+    def static_vectors(self, words: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the static path's vectors `[b, d]`."""
+        pieces = attention_mask * (input_ids >= self.SPECIAL)
+        return nn.functional.normalize(self.static(_mean(words, pieces)), dim=-1)
+
+    def join(self, transformer: Tensor, static: Tensor) -> Tensor:
+        """Return the joint vectors `[b, d]` of the vectors of both paths."""
+        return nn.functional.normalize(self.joint(torch.cat([transformer, static], dim=-1)), dim=-1)
+
+
 class SlotEncoder(nn.Module):
     """Token states of a BERT-family encoder, each row under its own LoRA slot.
 
@@ -114,9 +150,10 @@ class SlotEncoder(nn.Module):
     table: Tensor
     table_scale: Tensor
 
-    def __init__(self, shape: EncoderShape, *, slots: int, rank: int) -> None:
+    def __init__(self, shape: EncoderShape, *, slots: int, rank: int, paths: JoinedPaths | None = None) -> None:
         super().__init__()
         self.shape = shape
+        self.paths = paths
         self.register_buffer("table", torch.zeros(shape.vocabulary, shape.dim, dtype=torch.int8))
         self.register_buffer("table_scale", torch.ones(shape.vocabulary, 1))
         self.position = nn.Parameter(torch.zeros(shape.positions, shape.dim))  # holds the token-type row as well
@@ -125,21 +162,35 @@ class SlotEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
         """Return float32 states `[b, t, d]` for int64 `input_ids` and `attention_mask` `[b, t]`, and `slot` `[b]`."""
-        b, t = input_ids.shape
-        flat = input_ids.reshape(-1)
-        words = self.table.index_select(0, flat).to(torch.float32) * self.table_scale.index_select(0, flat)  # [b*t, d]
-        x: Tensor = self.norm(words.view(b, t, -1) + self.position[:t])
+        t = input_ids.shape[1]
+        x: Tensor = self.norm(self._words(input_ids) + self.position[:t])
         padding = (attention_mask == 0)[:, None, None, :]  # [b, 1, 1, t]
         for block in self.blocks:
             x = block(x, padding, slot)
         return x
 
+    def vector(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor) -> Tensor:
+        """Return the L2-normalised sentence vectors `[b, d]` for the states that `forward` gave."""
+        if self.paths is None:
+            return mean_pool(states, attention_mask)
+        joint: Tensor = self.paths(self._words(input_ids), states, input_ids, attention_mask)
+        return joint
+
+    def _words(self, input_ids: Tensor) -> Tensor:
+        b, t = input_ids.shape
+        flat = input_ids.reshape(-1)
+        words = self.table.index_select(0, flat).to(torch.float32) * self.table_scale.index_select(0, flat)  # [b*t, d]
+        return words.view(b, t, -1)
+
 
 def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
     """Return the L2-normalised mean `[b, d]` of the states `[b, t, d]` of real tokens, [CLS] and [SEP] included."""
-    kept = torch.where(attention_mask[..., None] > 0, states, 0.0)  # [b, t, d]
-    mean = kept.sum(1) / attention_mask.sum(1, keepdim=True).clamp(min=1).to(states.dtype)
-    return nn.functional.normalize(mean, dim=-1)
+    return nn.functional.normalize(_mean(states, attention_mask), dim=-1)
+
+
+def _mean(rows: Tensor, mask: Tensor) -> Tensor:
+    kept = torch.where(mask[..., None] > 0, rows, 0.0)  # [b, t, d]
+    return kept.sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(rows.dtype)
 
 
 def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
@@ -163,7 +214,12 @@ def shape_of(config: object) -> EncoderShape:
 
 
 def from_hugging_face(
-    model: nn.Module, adapters: Sequence[Mapping[str, Tensor]] = (), *, rank: int = 1, scale: float = 1.0
+    model: nn.Module,
+    adapters: Sequence[Mapping[str, Tensor]] = (),
+    *,
+    rank: int = 1,
+    scale: float = 1.0,
+    paths: JoinedPaths | None = None,
 ) -> SlotEncoder:
     """Return the `SlotEncoder` equal to a Hugging Face `BertModel` with `adapters` in slots 1, 2, ...
 
@@ -172,9 +228,10 @@ def from_hugging_face(
         adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]` (`peft_adapter`).
         rank: the rank r of every adapter.
         scale: PEFT's `lora_alpha / r`, folded into B.
+        paths: how the sentence vector is made; None takes the mean of the token states.
     """
     shape = shape_of(model.config)
-    encoder = SlotEncoder(shape, slots=1 + len(adapters), rank=rank)
+    encoder = SlotEncoder(shape, slots=1 + len(adapters), rank=rank, paths=paths)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         table, table_scale = int8_rows(state["embeddings.word_embeddings.weight"])

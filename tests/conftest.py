@@ -114,7 +114,7 @@ def tiny_bundle(tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_fact
         with torch.no_grad():
             heads.query.normal_(std=1.0)  # a trained head looks at something; at 0.02 it would average
             heads.bias.zero_()
-    encoder = load_slots(base.model, trained, tiny_config.adapter)
+    encoder = load_slots(base, trained, tiny_config.adapter)
     cuts = HeadThreshold(escalate=0.4, act=0.6, basis="made up", positives=0, negatives=0)
     parts = Parts(
         encoder=encoder,

@@ -91,10 +91,12 @@ def lora_config(config: AdapterConfig) -> LoraConfig:
     )
 
 
-def load_slots(base: nn.Module, trained: TrainedAdapter, config: AdapterConfig) -> SlotEncoder:
-    """Return the encoder with the trained adapter in slot 1; `base` is the rounded model, without PEFT layers."""
+def load_slots(base: BaseModel, trained: TrainedAdapter, config: AdapterConfig) -> SlotEncoder:
+    """Return the encoder with the trained adapter in slot 1; `base` is rounded, without PEFT layers."""
     state = load_file(str(trained.folder / "adapter_model.safetensors"))
-    return from_hugging_face(base, [peft_adapter(state)], rank=config.rank, scale=config.alpha / config.rank)
+    return from_hugging_face(
+        base.model, [peft_adapter(state)], rank=config.rank, scale=config.alpha / config.rank, paths=base.paths
+    )
 
 
 def load_peft(base: nn.Module, trained: TrainedAdapter) -> PeftModel:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
-from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, int8_rows
+from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, JoinedPaths, int8_rows
 
+PATHS = "paths.safetensors"
+"""The second path of an encoder that has one, beside its `model.safetensors`."""
 LINEAR_LEVELS = 64
 """Largest int8 value of a linear layer's weight: 7 bits, so that 16-bit sums on a CPU without VNNI cannot saturate."""
 
@@ -30,6 +33,8 @@ class BaseModel:
     """What the configuration called it."""
     sha256: str
     """Hash of its weights file; empty when it came from the hub."""
+    paths: JoinedPaths | None = None
+    """How its sentence vector is made; None is the mean of the token states."""
 
     @property
     def dim(self) -> int:
@@ -57,7 +62,17 @@ def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     model = AutoModel.from_pretrained(source, add_pooling_layer=False)
-    return BaseModel(model=model.eval(), tokenizer=tokenizer, name=name, sha256=found)
+    paths = load_paths(folder, model.config.hidden_size) if folder else None
+    return BaseModel(model=model.eval(), tokenizer=tokenizer, name=name, sha256=found, paths=paths)
+
+
+def load_paths(folder: Path, dim: int) -> JoinedPaths | None:
+    """Return the second path that lies beside an encoder's weights, None where there is none."""
+    if not (folder / PATHS).is_file():
+        return None
+    paths = JoinedPaths(dim)
+    paths.load_state_dict(load_file(str(folder / PATHS)))
+    return paths.eval()
 
 
 def _folder(name: str) -> Path | None:

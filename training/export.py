@@ -16,7 +16,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from retrieval_shared.bundle import BASE_WEIGHTS
-from retrieval_shared.torch_encoder import SlotEncoder, mean_pool
+from retrieval_shared.torch_encoder import SlotEncoder
 from training.heads import AttentionHeads
 
 INPUTS = ("input_ids", "attention_mask", "slot")
@@ -47,7 +47,7 @@ class ServingGraph(nn.Module):
         """Return the unit vector `[b, d]`, logits `[b, H]` and attention `[b, H, t]`."""
         states = self.encoder(input_ids, attention_mask, slot)
         logits, attention = self.heads(states, attention_mask)
-        return mean_pool(states, attention_mask), logits, attention
+        return self.encoder.vector(input_ids, attention_mask, states), logits, attention
 
 
 def export_onnx(module: nn.Module, path: Path, outputs: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
     folder = run.runs / f"adapter-{_key(base.sha256, config, seen)}"
     # Training wraps the layers of the model it is given, so it gets one of its own.
     adapter = train_adapter(_base(config), seen, config.adapter, config.heads, folder=folder, seed=config.seed)
-    encoder = load_slots(base.model, adapter, config.adapter)
+    encoder = load_slots(base, adapter, config.adapter)
     states = _states(encoder_graph(folder, encoder), base, examples, run, shared)
 
     # Cuts are for the languages the model reads; ads in others go to a person anyway.

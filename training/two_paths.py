@@ -17,9 +17,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from retrieval_shared.torch_encoder import JoinedPaths, mean_pool
+from training.base_model import PATHS
 from training.tokenizer import SPECIAL, START
 
-PATHS = "paths.safetensors"
 _RIDGE = 1e-2
 """Of the map from the static space to the transformer's input space, as a share of the mean squared row."""
 
@@ -37,39 +38,20 @@ class Vectors:
 
 
 class TwoPathEncoder(nn.Module):
-    """A `BertModel` with a second path beside it.
-
-    With input rows `r_i` of the word table: `static = unit(S mean_i r_i + s)` over the tokens that are not special,
-    `transformer = unit(mean_i h_i)` over all tokens, `joint = unit(J [transformer; static])`.
-    """
+    """A `BertModel` with the static path beside it (`JoinedPaths`)."""
 
     def __init__(self, bert: BertModel) -> None:
         super().__init__()
-        dim = bert.config.hidden_size
         self.bert = bert
-        self.static = nn.Linear(dim, dim)
-        self.joint = nn.Linear(2 * dim, dim, bias=False)
+        self.paths = JoinedPaths(bert.config.hidden_size)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Vectors:
         """Return the vectors of int64 `input_ids` `[b, t]`, special tokens included; mask 1 = token."""
         words = self.bert.embeddings.word_embeddings(input_ids)  # [b, t, d]
         states = self.bert(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
-        transformer = nn.functional.normalize(_mean(states, attention_mask), dim=-1)
-        static = self.static_vectors(words, attention_mask * (input_ids >= len(SPECIAL)))
-        return Vectors(joint=self.join(transformer, static), transformer=transformer, static=static)
-
-    def static_vectors(self, words: Tensor, mask: Tensor) -> Tensor:
-        """Return the static path's vectors `[b, d]` for input rows `[b, t, d]`."""
-        return nn.functional.normalize(self.static(_mean(words, mask)), dim=-1)
-
-    def join(self, transformer: Tensor, static: Tensor) -> Tensor:
-        """Return the joint vectors `[b, d]` of both paths."""
-        return nn.functional.normalize(self.joint(torch.cat([transformer, static], dim=-1)), dim=-1)
-
-
-def _mean(rows: Tensor, mask: Tensor) -> Tensor:
-    weights = mask[..., None].to(rows.dtype)  # [b, t, 1]
-    return (rows * weights).sum(1) / weights.sum(1).clamp(min=1)
+        transformer = mean_pool(states, attention_mask)
+        static = self.paths.static_vectors(words, input_ids, attention_mask)
+        return Vectors(joint=self.paths.join(transformer, static), transformer=transformer, static=static)
 
 
 def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer) -> TwoPathEncoder:
@@ -105,8 +87,8 @@ def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer
     encoder = TwoPathEncoder(grown.eval())
     with torch.no_grad():
         back = _ridge(rows - center, table)
-        encoder.static.weight.copy_(back.T)
-        encoder.static.bias.copy_(-center @ back)
+        encoder.paths.static.weight.copy_(back.T)
+        encoder.paths.static.bias.copy_(-center @ back)
     return encoder
 
 
@@ -144,7 +126,7 @@ def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, s
     weight = vectors[:, -dim:].T.clone()  # [d, 2d]
     weight[:, :dim] *= share
     with torch.no_grad():
-        encoder.joint.weight.copy_(weight)
+        encoder.paths.joint.weight.copy_(weight)
 
 
 def save_encoder(folder: Path, encoder: TwoPathEncoder, tokenizer: Tokenizer) -> None:
@@ -155,12 +137,11 @@ def save_encoder(folder: Path, encoder: TwoPathEncoder, tokenizer: Tokenizer) ->
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}) + "\n", encoding="utf-8"
     )
-    paths = {name: value.contiguous() for name, value in encoder.state_dict().items() if not name.startswith("bert.")}
-    save_file(paths, str(folder / PATHS))
+    save_file({name: value.contiguous() for name, value in encoder.paths.state_dict().items()}, str(folder / PATHS))
 
 
 def load_encoder(folder: Path) -> TwoPathEncoder:
     """Return the encoder that `save_encoder` wrote, in evaluation mode."""
     encoder = TwoPathEncoder(BertModel.from_pretrained(str(folder), add_pooling_layer=False))
-    encoder.load_state_dict(load_file(str(folder / PATHS)), strict=False)
+    encoder.paths.load_state_dict(load_file(str(folder / PATHS)))
     return encoder.eval()

@@ -55,7 +55,7 @@ def test_peft_can_load_what_was_trained(trained: TrainedAdapter, tiny_base: Path
     ids = torch.tensor([[2, 60, 70, 80, 3], [2, 90, 3, 0, 0]])
     mask = (ids > 0).long()
     with torch.no_grad():
-        slots = load_slots(rounded(tiny_base).model, trained, CONFIG)(ids, mask, torch.tensor([1, 1]))
+        slots = load_slots(rounded(tiny_base), trained, CONFIG)(ids, mask, torch.tensor([1, 1]))
         oracle = load_peft(rounded(tiny_base).model, trained)(input_ids=ids, attention_mask=mask).last_hidden_state
     assert (slots - oracle)[mask > 0].abs().max() < 1e-4
 

@@ -30,7 +30,7 @@ def parts(tiny_config: ModerationConfig, tiny_adapter: Path) -> Parts:
     round_to_int8(base.model)
     ones = np.ones(len(HEADS), dtype=np.float32)
     return Parts(
-        encoder=load_slots(base.model, TrainedAdapter(tiny_adapter, tiny_adapter), tiny_config.adapter),
+        encoder=load_slots(base, TrainedAdapter(tiny_adapter, tiny_adapter), tiny_config.adapter),
         heads=AttentionHeads(len(HEADS), 32, hidden=8).eval(),
         base=base,
         adapter=tiny_adapter,

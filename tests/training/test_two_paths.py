@@ -7,7 +7,10 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from training.base_model import load_base_model
+from retrieval_shared.torch_encoder import JoinedPaths, from_hugging_face
+from training.base_model import load_base_model, round_to_int8
+from training.export import ServingGraph, export_onnx, run_onnx
+from training.heads import AttentionHeads
 from training.tokenizer import SPECIAL, train_tokenizer
 from training.two_paths import TwoPathEncoder, fit_joint, graft, load_encoder, save_encoder, shared_pieces
 
@@ -92,7 +95,7 @@ def test_the_joint_vector_keeps_the_similarities_of_both_paths(grafted: tuple[Tw
     paths = [torch.nn.functional.normalize(torch.randn(20, 32, generator=generator), dim=-1) for _ in range(2)]
     fit_joint(encoder, paths[0], paths[1], share=0.5)
     both = torch.nn.functional.normalize(torch.cat([0.5 * paths[0], paths[1]], dim=1), dim=-1)
-    joint = encoder.join(*paths).detach()
+    joint = encoder.paths.join(*paths).detach()
     torch.testing.assert_close(joint @ joint.T, both @ both.T, atol=1e-4, rtol=1e-4)
 
 
@@ -106,6 +109,33 @@ def test_a_saved_encoder_comes_back(
     again = load_base_model(str(tmp_path))  # what the other stages start from
     assert again.tokenizer.encode("bread").ids == tokenizer.encode("bread").ids
     torch.testing.assert_close(again.model.state_dict(), encoder.bert.state_dict())
+
+
+def test_serving_makes_the_same_joint_vector(
+    grafted: tuple[TwoPathEncoder, torch.Tensor], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    encoder, _ = grafted
+    save_encoder(tmp_path / "encoder", encoder, tokenizer)
+    base = load_base_model(str(tmp_path / "encoder"))
+    round_to_int8(base.model)
+    ids, mask = batch(tokenizer, TEXTS)
+    slots = from_hugging_face(base.model, paths=base.paths)
+    rounded = TwoPathEncoder(base.model)  # type: ignore[arg-type]
+    rounded.paths.load_state_dict(encoder.paths.state_dict())
+    with torch.no_grad():
+        expected = rounded(ids, mask).joint
+        found = slots.vector(ids, mask, slots(ids, mask, torch.zeros(len(ids), dtype=torch.int64)))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+    heads = AttentionHeads(2, base.dim, hidden=3)
+    graph, slot = tmp_path / "graph.onnx", torch.zeros(len(ids), dtype=torch.int64)
+    export_onnx(ServingGraph(slots, heads), graph, ["vector", "logits", "attention"])
+    exported = torch.from_numpy(run_onnx(graph, ids, mask, slot)[0])
+    torch.testing.assert_close(exported, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_both_floors_agree_on_the_special_tokens() -> None:
+    assert len(SPECIAL) == JoinedPaths.SPECIAL
 
 
 def test_a_table_that_does_not_fit_is_refused(tiny_base: Path, tokenizer: Tokenizer) -> None:
