@@ -21,8 +21,8 @@ from retrieval_shared.torch_encoder import JoinedPaths, mean_pool
 from training.base_model import PATHS
 from training.tokenizer import SPECIAL, START
 
-_RIDGE = 1e-2
-"""Of the map from the static space to the transformer's input space, as a share of the mean squared row."""
+_RIDGE_IN, _RIDGE_BACK = 1e-2, 1e-6
+"""Penalties of the maps into the transformer's input space and back, as shares of the mean squared row."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,10 @@ def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer
     old = bert.embeddings.word_embeddings.weight.detach()
     new_ids, old_ids = shared_pieces(tokenizer, known)
     center = old[old_ids].mean(0)
-    to_input = _ridge(table[new_ids], old[old_ids] - center)  # [d, d]
-    rows = table @ to_input + center
+    wanted = old[old_ids] - center
+    mapped = table @ _ridge(table[new_ids], wanted, penalty=_RIDGE_IN)  # [V, d]
+    # A regression shrinks; the layers expect the spread they were trained on.
+    rows = mapped * (wanted.norm(dim=1).mean() / mapped[new_ids].norm(dim=1).mean()) + center
     for i, name in enumerate(SPECIAL):
         rows[i] = old[known.token_to_id(name)]
     config = BertConfig.from_dict({**bert.config.to_dict(), "vocab_size": size})
@@ -86,7 +88,7 @@ def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer
     grown.load_state_dict({**state, "embeddings.word_embeddings.weight": rows})
     encoder = TwoPathEncoder(grown.eval())
     with torch.no_grad():
-        back = _ridge(rows - center, table)
+        back = _ridge(rows - center, table, penalty=_RIDGE_BACK)
         encoder.paths.static.weight.copy_(back.T)
         encoder.paths.static.bias.copy_(-center @ back)
     return encoder
@@ -104,11 +106,12 @@ def shared_pieces(tokenizer: Tokenizer, known: Tokenizer) -> tuple[NDArray[np.in
     return found[:, 0], found[:, 1]
 
 
-def _ridge(x: Tensor, y: Tensor) -> Tensor:
-    """Return the `[d, e]` map that takes x `[n, d]` nearest to y `[n, e]` in least squares with a small penalty."""
+def _ridge(x: Tensor, y: Tensor, *, penalty: float) -> Tensor:
+    """Return the `[d, e]` map that takes x `[n, d]` nearest to y `[n, e]` in least squares with a penalty."""
+    x, y = x.double(), y.double()
     gram = x.T @ x
-    penalty = _RIDGE * gram.diagonal().mean()
-    return torch.linalg.solve(gram + penalty * torch.eye(len(gram)), x.T @ y)
+    gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.linalg.solve(gram, x.T @ y).float()
 
 
 def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, share: float) -> None:
