@@ -32,7 +32,7 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads of torch and of the r
 def encoder(
     config: Config = CONFIGS / "encoder.yaml",
     data: Data = None,
-    out: Annotated[Path, typer.Option(help="Folder of the finished encoder.")] = Path("models/encoder"),
+    out: Annotated[Path, typer.Option(help="Folder of the finished encoder.")] = Path("runs/encoder"),
     runs: Runs = Path("runs"),
     threads: Threads = CORES,
 ) -> None:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from retrieval_shared.torch_encoder import JoinedPaths, mean_pool
+from retrieval_shared.torch_encoder import JoinedPaths, int8_rows, mean_pool
 from training.base_model import PATHS
 from training.tokenizer import SPECIAL, START
 
@@ -47,11 +47,22 @@ class TwoPathEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Vectors:
         """Return the vectors of int64 `input_ids` `[b, t]`, special tokens included; mask 1 = token."""
-        words = self.bert.embeddings.word_embeddings(input_ids)  # [b, t, d]
+        words = as_served(self.bert.embeddings.word_embeddings(input_ids))  # [b, t, d]
         states = self.bert(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
         transformer = mean_pool(states, attention_mask)
         static = self.paths.static_vectors(words, input_ids, attention_mask)
         return Vectors(joint=self.paths.join(transformer, static), transformer=transformer, static=static)
+
+
+def as_served(rows: Tensor) -> Tensor:
+    """Return rows `[..., d]` as their int8 form holds them; the gradient passes straight through.
+
+    The straight-through estimator (Bengio, Léonard and Courville 2013, arXiv 1308.3432, section 4).
+    """
+    with torch.no_grad():
+        values, scale = int8_rows(rows.reshape(-1, rows.shape[-1]))
+        gap = (values.to(rows.dtype) * scale).reshape(rows.shape) - rows
+    return rows + gap
 
 
 def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer) -> TwoPathEncoder:

@@ -7,12 +7,12 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from retrieval_shared.torch_encoder import JoinedPaths, from_hugging_face
+from retrieval_shared.torch_encoder import JoinedPaths, from_hugging_face, int8_rows
 from training.base_model import load_base_model, round_to_int8
 from training.export import ServingGraph, export_onnx, run_onnx
 from training.heads import AttentionHeads
 from training.tokenizer import SPECIAL, train_tokenizer
-from training.two_paths import TwoPathEncoder, fit_joint, graft, load_encoder, save_encoder, shared_pieces
+from training.two_paths import TwoPathEncoder, as_served, fit_joint, graft, load_encoder, save_encoder, shared_pieces
 
 TEXTS = ["free bet and win cash now", "fresh bread every morning", "вільний хліб", "play responsibly casino wine"]
 
@@ -124,6 +124,7 @@ def test_serving_makes_the_same_joint_vector(
     rounded.paths.load_state_dict(encoder.paths.state_dict())
     with torch.no_grad():
         expected = rounded(ids, mask).joint
+        torch.testing.assert_close(encoder(ids, mask).static, rounded(ids, mask).static)  # trained as it is served
         found = slots.vector(ids, mask, slots(ids, mask, torch.zeros(len(ids), dtype=torch.int64)))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
@@ -132,6 +133,15 @@ def test_serving_makes_the_same_joint_vector(
     export_onnx(ServingGraph(slots, heads), graph, ["vector", "logits", "attention"])
     exported = torch.from_numpy(run_onnx(graph, ids, mask, slot)[0])
     torch.testing.assert_close(exported, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_rounding_lets_the_gradient_through() -> None:
+    rows = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found = as_served(rows)
+    values, scale = int8_rows(rows.detach().reshape(6, 8))
+    torch.testing.assert_close(found.detach().reshape(6, 8), values.float() * scale)
+    found.square().sum().backward()
+    torch.testing.assert_close(rows.grad, 2 * found.detach())
 
 
 def test_both_floors_agree_on_the_special_tokens() -> None:
