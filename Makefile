@@ -12,10 +12,10 @@ export BENTOML_DO_NOT_TRACK = True
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help base dev demo test lint serve train train-small eval bench clean
+.PHONY: help base dev demo test lint serve train train-encoder train-small eval bench clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -50,6 +50,9 @@ serve: base  ## Serve the REST API on loopback
 
 train: dev  ## Train the moderation bundle (WARDLINE_DATA names the data folder)
 	$(BIN)/python wardline.py train moderation $(if $(DATA),--data $(DATA))
+
+train-encoder: dev  ## Train the multilingual encoder, not shipped yet (WARDLINE_DATA names the data folder)
+	$(BIN)/python wardline.py train encoder $(if $(DATA),--data $(DATA))
 
 train-small: dev  ## Train end to end in minutes on what is in the repository
 	$(BIN)/python wardline.py train moderation --config training/configs/small.yaml --own-ads-only --out runs/small-bundle
