@@ -114,7 +114,7 @@ def _tokenizer(config: EncoderConfig, sentences: Sentences, folder: Path) -> Tok
     path = folder / "tokenizer.json"
     if not path.is_file():
         _, number, counts = np.unique(sentences.lang, return_inverse=True, return_counts=True)
-        chances = counts[number] ** (config.tokenizer_alpha - 1.0)
+        chances: NDArray[np.float64] = counts[number].astype(np.float64) ** (config.tokenizer_alpha - 1.0)
         [rows] = draws(chances, steps=1, size=config.tokenizer_sentences, seed=config.seed)
         texts = (sentences.texts[i] for i in np.unique(rows))
         train_tokenizer(texts, vocabulary=config.vocabulary, alphabet=config.alphabet).save(str(path))

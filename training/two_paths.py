@@ -122,7 +122,8 @@ def _ridge(x: Tensor, y: Tensor, *, penalty: float) -> Tensor:
     x, y = x.double(), y.double()
     gram = x.T @ x
     gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram, x.T @ y).float()
+    solved: Tensor = torch.linalg.solve(gram, x.T @ y)
+    return solved.float()
 
 
 def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, share: float) -> None:
