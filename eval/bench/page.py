@@ -85,7 +85,7 @@ def _ratios(document: Part) -> Section:
     ]
     built.text(
         "Taken within rounds; median (least to greatest). Above 1 is better for texts/s, below 1 for the rest. "
-        "Ours reads an int8 graph with 16 heads, and a disguised text twice; the peers read the float32 encoder alone."
+        "Ours reads an int8 graph with 16 heads; the peers read the float32 encoder alone."
     )
     built.table(["ours / theirs", *(heading for _, heading in shown)], rows, caption="Ratios; 1 means equal.")
     if document["peers_agree"] is not None:
