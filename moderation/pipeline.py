@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -300,14 +301,36 @@ def read_item(raw: Item | Mapping[str, object], *, default_id: str, regions: tup
         if wrong or not (own is None or isinstance(own, Sequence)) or isinstance(own, str):
             bad = f"field {wrong[0]!r}" if wrong else "regions"
             return _error(str(raw.get("id", default_id)), "invalid_item", f"{bad}: expected text, or a list of regions")
+        try:
+            context = _read_context(raw.get("context"))
+        except (ValueError, TypeError) as wrong_context:
+            return _error(str(raw.get("id", default_id)), "invalid_item", f"context: {wrong_context}")
         language = raw.get("language")
         item = Item(
             id=str(raw.get("id", default_id)),
             fields={name: str(value) for name, value in texts.items()},
             regions=tuple(str(region) for region in own) if own else regions,
             language=language if isinstance(language, str) else None,
+            context=context,
         )
     return item if (error := _fault(item)) is None else _error(item.id, *error)
+
+
+def _read_context(given: object) -> Context:
+    """Return the context a caller gave: none, one, or a mapping with the names of its fields."""
+    if given is None or isinstance(given, Context):
+        return given or Context()
+    if not isinstance(given, Mapping):
+        raise ValueError(f"found {type(given).__name__}, expected a mapping")
+    allowed = {each.name for each in fields(Context)}
+    unknown = sorted(str(name) for name in given if name not in allowed)
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r}, allowed: {', '.join(sorted(allowed))}")
+    certificates, at = given.get("certificates") or (), given.get("scheduled_at")
+    if isinstance(certificates, str):
+        raise ValueError(f"certificates: found {certificates!r}, expected a list")
+    when = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return Context(**{**given, "certificates": frozenset(map(str, certificates)), "scheduled_at": when})
 
 
 def _fault(item: Item) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import moderation
 from moderation.classifier import Scores
 from moderation.decision import Action, Context, Decision
-from moderation.pipeline import Item, Moderator
+from moderation.pipeline import Item, Moderator, read_item
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.bundle import THRESHOLDS, Bundle, write_manifest
 from retrieval_shared.errors import BundleError, ScoringError
@@ -104,6 +105,12 @@ def test_nothing_in_nothing_out(moderator: Moderator) -> None:
         ({"fields": {"body": ["free"]}}, "invalid_item", "field 'body'"),
         ({"text": "a", "regions": "DE"}, "invalid_item", "regions"),
         ({"text": "a", "regions": 3}, "invalid_item", "regions"),
+        ({"text": "a", "context": 18}, "invalid_item", "context: found int, expected a mapping"),
+        ({"text": "a", "context": {"age": 18}}, "invalid_item", "context: unknown key 'age', allowed: advertiser_id"),
+        ({"text": "a", "context": {"min_age": 200}}, "invalid_item", "context: min_age: found 200, allowed"),
+        ({"text": "a", "context": {"certificates": "gambling:GB"}}, "invalid_item", "expected a list"),
+        ({"text": "a", "context": {"certificates": 3}}, "invalid_item", "context: "),
+        ({"text": "a", "context": {"scheduled_at": "soon"}}, "invalid_item", "context: Invalid isoformat"),
         ({"text": "a", "regions": ["XX"]}, "unknown_region", "'XX'"),
         ({"text": "a", "regions": ["de"]}, "unknown_region", "'de'"),
         ({"text": "a", "regions": [None]}, "unknown_region", "'None'"),
@@ -280,6 +287,16 @@ def test_versions_name_everything_a_decision_depends_on(moderator: Moderator, ti
     assert decision.versions["thresholds"].startswith("thr_")
     assert decision.versions["policy_set"] == "ads-default@1"
     assert tiny_bundle.manifest.digest[:12] in decision.versions["bundle"]
+
+
+def test_a_mapping_may_bring_its_context() -> None:
+    given = {"min_age": 18, "certificates": ["gambling:GB"], "scheduled_at": "2026-11-21T10:00:00+00:00"}
+    item = read_item({"text": "bet", "context": given}, default_id="a", regions=("GB",))
+    assert isinstance(item, Item)
+    at = datetime(2026, 11, 21, 10, tzinfo=UTC)
+    assert item.context == Context(min_age=18, certificates=frozenset({"gambling:GB"}), scheduled_at=at)
+    same = read_item({"text": "bet", "context": item.context}, default_id="a", regions=("GB",))
+    assert same == item
 
 
 def test_the_tokens_read_are_counted(moderator: Moderator, monkeypatch: pytest.MonkeyPatch) -> None:
