@@ -51,7 +51,7 @@ serve: base  ## Serve the REST API on loopback
 train: dev  ## Train the moderation bundle (WARDLINE_DATA names the data folder)
 	$(BIN)/python wardline.py train moderation $(if $(DATA),--data $(DATA))
 
-train-encoder: dev  ## Train the multilingual encoder, not shipped yet (WARDLINE_DATA names the data folder)
+train-encoder: dev  ## Train the multilingual encoder, unfinished (WARDLINE_DATA names the data folder)
 	$(BIN)/python wardline.py train encoder $(if $(DATA),--data $(DATA))
 
 train-small: dev  ## Train end to end in minutes on what is in the repository

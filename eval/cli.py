@@ -64,7 +64,7 @@ def moderation(
 
 @app.command()
 def encoder(
-    model: Annotated[Path | None, typer.Option(help="Folder of the bundle; the shipped one by default.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle; the shipped one by default.")] = None,
     beside: Annotated[list[Path] | None, typer.Option(help="Another bundle to set beside it; may be repeated.")] = None,
     data: Annotated[Path | None, typer.Option(help="The data folder.", envvar="WARDLINE_DATA")] = None,
     out: Annotated[Path, typer.Option(help="Where encoder.json and encoder.html go.")] = REPORTS,
@@ -77,7 +77,7 @@ def encoder(
     from eval.encoder import Options, evaluate, load_encoders, write_encoder
 
     folder = data_folder(data)
-    loaded = load_encoders([model, *(beside or [])])
+    loaded = load_encoders([bundle, *(beside or [])])
     with _progress() as progress:
         options = Options(seed=seed, resamples=resamples, quick=quick, progress=progress)
         report = evaluate(loaded.encoders, folder, tokens=loaded.tokenizers, bundle=loaded.bundle, options=options)

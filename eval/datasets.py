@@ -156,8 +156,8 @@ def ad_fields(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_english(lang: str) -> bool:
-    """Return whether a language tag means English (`en`, `en-GB`)."""
-    return lang.split("-")[0].lower() == "en"
+    """Return whether a language tag of any suite (`en`, `en-GB`, `eng`, `eng_Latn`) means English."""
+    return lang.replace("_", "-").split("-")[0].lower() in {"en", "eng"}
 
 
 def _row(record: Mapping[str, Any], *, where: str) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,8 +10,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from eval.document import plain, write_json
+from eval.document import plain
 from eval.page import render
+from eval.report import ReportFiles, write_report
 from eval.scores import Progress
 from eval.sections.encoder import SECTIONS
 from eval.sentences import NTREX, TATOEBA, Pool, ScoredPairs, Topics, load_pools, load_scored_pairs, load_topics
@@ -86,16 +86,6 @@ class BundleEncoders:
     """Name -> encoder, in the order given."""
     tokenizers: dict[str, Tokenizer]
     """Name -> its tokenizer."""
-
-
-@dataclass(frozen=True)
-class EncoderFiles:
-    """Where a report was written."""
-
-    json: Path
-    """The document."""
-    html: Path
-    """The page."""
 
 
 def load_sentences(data_dir: Path) -> Sentences:
@@ -188,14 +178,9 @@ def page(report: Mapping[str, Any]) -> str:
     return render(report["title"], meta=meta, sections=[section(report) for section in SECTIONS])
 
 
-def write_encoder(report: Mapping[str, Any], folder: Path) -> EncoderFiles:
+def write_encoder(report: Mapping[str, Any], folder: Path) -> ReportFiles:
     """Write `encoder.json` and `encoder.html` into `folder` and return where they are."""
-    files = EncoderFiles(json=folder / f"{NAME}.json", html=folder / f"{NAME}.html")
-    write_json(files.json, report)  # first: hours of encoding must not be lost to a fault in drawing
-    part = files.html.with_name(files.html.name + ".part")
-    part.write_text(page(report), encoding="utf-8")
-    os.replace(part, files.html)
-    return files
+    return write_report(report, folder, name=NAME, draw=page)
 
 
 def _measured(

@@ -10,13 +10,6 @@ from numpy.typing import NDArray
 
 from eval.metrics.bootstrap import bootstrap_interval
 
-ENGLISH = frozenset({"en", "eng"})
-
-
-def is_english(language: str) -> bool:
-    """Return whether a language name of any suite (`en`, `eng`, `eng_Latn`) means English."""
-    return language.replace("-", "_").split("_")[0].lower() in ENGLISH
-
 
 def over_languages(
     values: Sequence[float], languages: Sequence[str], groups: Sequence[str], *, resamples: int, seed: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,23 @@ def page(report: Mapping[str, Any]) -> str:
     return render(report["title"], meta=meta, sections=[section(report) for section in SECTIONS])
 
 
-def write_report(report: Mapping[str, Any], folder: Path, *, name: str) -> ReportFiles:
+def write_report(
+    report: Mapping[str, Any], folder: Path, *, name: str, draw: Callable[[Mapping[str, Any]], str] = page
+) -> ReportFiles:
     """Write `<name>.json` and `<name>.html` into `folder` and return where they are.
+
+    Args:
+        report: the document.
+        folder: made where it is missing.
+        name: of both files.
+        draw: makes the page of the document.
 
     Raises:
         ValueError: the page is larger than `LARGEST_PAGE`.
     """
     files = ReportFiles(json=folder / f"{name}.json", html=folder / f"{name}.html")
     write_json(files.json, report)  # first: hours of scoring must not be lost to a fault in drawing
-    html = page(report)
+    html = draw(report)
     size = len(html.encode("utf-8"))
     if size > LARGEST_PAGE:
         raise ValueError(f"page: found {size} bytes, allowed {LARGEST_PAGE}; the document is in {files.json}")

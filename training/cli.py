@@ -36,7 +36,7 @@ def encoder(
     runs: Runs = Path("runs"),
     threads: Threads = CORES,
 ) -> None:
-    """Train the multilingual encoder: tokenizer, static table, both paths. Stopped runs resume."""
+    """Train the multilingual encoder: tokenizer, static table, both paths. Unfinished: see training/two_paths.py."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     settings = load_config(config, EncoderConfig)
     if data is None:

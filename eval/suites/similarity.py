@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.language_means import is_english
+from eval.datasets import is_english
 from eval.metrics.bootstrap import bootstrap_interval
 from eval.metrics.correlation import spearman
 from eval.sentences import ScoredPairs

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from eval.language_means import is_english, over_languages
+from eval.datasets import is_english
+from eval.language_means import over_languages
 from eval.metrics.intervals import wilson
 from eval.sentences import TopicRows, Topics
 from eval.vectors import Embed

@@ -225,7 +225,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("WARDLINE_DATA", raising=False)
     result = CliRunner().invoke(app, ["encoder"])
     assert (result.exit_code, "WARDLINE_DATA" in result.output) == (2, True)
-    result = CliRunner().invoke(app, ["encoder", "--data", str(tmp_path), "--model", str(tmp_path / "none")])
+    result = CliRunner().invoke(app, ["encoder", "--data", str(tmp_path), "--bundle", str(tmp_path / "none")])
     assert (result.exit_code, "no model bundle" in result.output) == (2, True)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.language_means import is_english, over_languages
+from eval.datasets import is_english
+from eval.language_means import over_languages
 
 
 def test_a_small_language_counts_as_much_as_a_large_one() -> None:
