@@ -106,10 +106,10 @@ class Block(nn.Module):
 
 
 class JoinedPaths(nn.Module):
-    """One vector from two paths: the mean of the token states, and the mean of the words' own rows.
+    """Two paths from one table of subword rows `e`, and one vector from both.
 
-    `static = unit(S mean_i w_i + s)` over the tokens that are not special, `transformer = unit(mean_i h_i)` over all
-    tokens, `joint = unit(J [transformer; static])`.
+    The transformer reads `x_i = W e_i + c` and gives the states `h_i`; `transformer = unit(mean_i h_i)` over all
+    tokens, `static = unit(mean_i e_i)` over the tokens that are not special, `joint = unit(J [transformer; static])`.
     """
 
     SPECIAL = 4
@@ -117,34 +117,50 @@ class JoinedPaths(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.static = nn.Linear(dim, dim)
+        self.input = nn.Linear(dim, dim)
         self.joint = nn.Linear(2 * dim, dim, bias=False)
 
-    def forward(self, words: Tensor, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the joint vectors `[b, d]`.
 
         Args:
-            words: float `[b, t, d]`, rows of the word table.
+            rows: float `[b, t, d]`, rows e of the table.
             states: float `[b, t, d]`, what the transformer made of them.
             input_ids: int64 `[b, t]`.
             attention_mask: int64 `[b, t]`, 1 = token.
         """
-        return self.join(mean_pool(states, attention_mask), self.static_vectors(words, input_ids, attention_mask))
+        return self.join(mean_pool(states, attention_mask), self.static(rows, input_ids, attention_mask))
 
-    def static_vectors(self, words: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the static path's vectors `[b, d]`."""
-        pieces = attention_mask * (input_ids >= self.SPECIAL)
-        return nn.functional.normalize(self.static(_mean(words, pieces)), dim=-1)
+    def static(self, rows: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the static path's vectors `[b, d]`; zero where a text has special tokens only."""
+        return mean_pool(rows, attention_mask * (input_ids >= self.SPECIAL))
 
     def join(self, transformer: Tensor, static: Tensor) -> Tensor:
         """Return the joint vectors `[b, d]` of the vectors of both paths."""
         return nn.functional.normalize(self.joint(torch.cat([transformer, static], dim=-1)), dim=-1)
 
 
+@dataclass(frozen=True)
+class SharedTable:
+    """What an encoder with two paths has beside its transformer."""
+
+    rows: Tensor
+    """Float `[V, d]`, the table that both paths read."""
+    paths: JoinedPaths
+    """How they read it, and how they meet."""
+
+    def input_rows(self) -> Tensor:
+        """Return the rows `[V, d]` that the transformer meets."""
+        with torch.no_grad():
+            found: Tensor = self.paths.input(self.rows)
+        return found
+
+
 class SlotEncoder(nn.Module):
     """Token states of a BERT-family encoder, each row under its own LoRA slot.
 
-    The word table is held as int8 with one scale per row: a row of the table is `table[i] * table_scale[i]`.
+    The table of subword rows is held as int8 with one scale per row: row i is `table[i] * table_scale[i]`. With `paths`
+    the transformer reads it through their projection, without them as it is.
     """
 
     table: Tensor
@@ -163,7 +179,10 @@ class SlotEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
         """Return float32 states `[b, t, d]` for int64 `input_ids` and `attention_mask` `[b, t]`, and `slot` `[b]`."""
         t = input_ids.shape[1]
-        x: Tensor = self.norm(self._words(input_ids) + self.position[:t])
+        words = self._rows(input_ids)
+        if self.paths is not None:
+            words = self.paths.input(words)
+        x: Tensor = self.norm(words + self.position[:t])
         padding = (attention_mask == 0)[:, None, None, :]  # [b, 1, 1, t]
         for block in self.blocks:
             x = block(x, padding, slot)
@@ -173,24 +192,21 @@ class SlotEncoder(nn.Module):
         """Return the L2-normalised sentence vectors `[b, d]` for the states that `forward` gave."""
         if self.paths is None:
             return mean_pool(states, attention_mask)
-        joint: Tensor = self.paths(self._words(input_ids), states, input_ids, attention_mask)
+        joint: Tensor = self.paths(self._rows(input_ids), states, input_ids, attention_mask)
         return joint
 
-    def _words(self, input_ids: Tensor) -> Tensor:
+    def _rows(self, input_ids: Tensor) -> Tensor:
         b, t = input_ids.shape
         flat = input_ids.reshape(-1)
-        words = self.table.index_select(0, flat).to(torch.float32) * self.table_scale.index_select(0, flat)  # [b*t, d]
-        return words.view(b, t, -1)
+        rows = self.table.index_select(0, flat).to(torch.float32) * self.table_scale.index_select(0, flat)  # [b*t, d]
+        return rows.view(b, t, -1)
 
 
 def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the L2-normalised mean `[b, d]` of the states `[b, t, d]` of real tokens, [CLS] and [SEP] included."""
-    return nn.functional.normalize(_mean(states, attention_mask), dim=-1)
-
-
-def _mean(rows: Tensor, mask: Tensor) -> Tensor:
-    kept = torch.where(mask[..., None] > 0, rows, 0.0)  # [b, t, d]
-    return kept.sum(1) / mask.sum(1, keepdim=True).clamp(min=1).to(rows.dtype)
+    """Return the L2-normalised mean `[b, d]` of the states `[b, t, d]` of the tokens that the mask `[b, t]` counts."""
+    kept = torch.where(attention_mask[..., None] > 0, states, 0.0)  # [b, t, d]
+    mean = kept.sum(1) / attention_mask.sum(1, keepdim=True).clamp(min=1).to(states.dtype)
+    return nn.functional.normalize(mean, dim=-1)
 
 
 def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
@@ -219,7 +235,7 @@ def from_hugging_face(
     *,
     rank: int = 1,
     scale: float = 1.0,
-    paths: JoinedPaths | None = None,
+    shared: SharedTable | None = None,
 ) -> SlotEncoder:
     """Return the `SlotEncoder` equal to a Hugging Face `BertModel` with `adapters` in slots 1, 2, ...
 
@@ -228,13 +244,13 @@ def from_hugging_face(
         adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]` (`peft_adapter`).
         rank: the rank r of every adapter.
         scale: PEFT's `lora_alpha / r`, folded into B.
-        paths: how the sentence vector is made; None takes the mean of the token states.
+        shared: the table and second path of an encoder that has one; `model` holds its `input_rows`.
     """
     shape = shape_of(model.config)
-    encoder = SlotEncoder(shape, slots=1 + len(adapters), rank=rank, paths=paths)
+    encoder = SlotEncoder(shape, slots=1 + len(adapters), rank=rank, paths=shared.paths if shared else None)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
-        table, table_scale = int8_rows(state["embeddings.word_embeddings.weight"])
+        table, table_scale = int8_rows(shared.rows if shared else state["embeddings.word_embeddings.weight"])
         encoder.table.copy_(table)
         encoder.table_scale.copy_(table_scale)
         token_type = state["embeddings.token_type_embeddings.weight"][0]

@@ -106,7 +106,7 @@ def tiny_bundle(tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_fact
     from training.heads import AttentionHeads
 
     base = load_base_model(tiny_config.base_model)
-    round_to_int8(base.model)
+    round_to_int8(base)
     trained = TrainedAdapter(folder=tiny_adapter, heads=tiny_adapter / "none")
     with torch.random.fork_rng():
         torch.manual_seed(9)
@@ -128,7 +128,7 @@ def tiny_bundle(tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_fact
         training={},
     )
     oracle = load_base_model(tiny_config.base_model)
-    round_to_int8(oracle.model)
+    round_to_int8(oracle)
     return write_bundle(
         tmp_path_factory.mktemp("tiny_bundle"), parts, tiny_config, oracle=load_peft(oracle.model, trained)
     )

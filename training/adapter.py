@@ -95,7 +95,7 @@ def load_slots(base: BaseModel, trained: TrainedAdapter, config: AdapterConfig) 
     """Return the encoder with the trained adapter in slot 1; `base` is rounded, without PEFT layers."""
     state = load_file(str(trained.folder / "adapter_model.safetensors"))
     return from_hugging_face(
-        base.model, [peft_adapter(state)], rank=config.rank, scale=config.alpha / config.rank, paths=base.paths
+        base.model, [peft_adapter(state)], rank=config.rank, scale=config.alpha / config.rank, shared=base.shared
     )
 
 

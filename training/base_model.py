@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
-from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, JoinedPaths, int8_rows
+from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, JoinedPaths, SharedTable, int8_rows
 
 PATHS = "paths.safetensors"
-"""The second path of an encoder that has one, beside its `model.safetensors`."""
+"""The shared table and second path of an encoder that has them, beside its `model.safetensors`."""
+TABLE = "table"
+"""Name of the table's rows in that file."""
 LINEAR_LEVELS = 64
 """Largest int8 value of a linear layer's weight: 7 bits, so that 16-bit sums on a CPU without VNNI cannot saturate."""
 
@@ -33,8 +35,8 @@ class BaseModel:
     """What the configuration called it."""
     sha256: str
     """Hash of its weights file; empty when it came from the hub."""
-    paths: JoinedPaths | None = None
-    """How its sentence vector is made; None is the mean of the token states."""
+    shared: SharedTable | None = None
+    """Its shared table and second path; None where the sentence vector is the mean of the token states."""
 
     @property
     def dim(self) -> int:
@@ -62,17 +64,25 @@ def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     model = AutoModel.from_pretrained(source, add_pooling_layer=False)
-    paths = load_paths(folder, model.config.hidden_size) if folder else None
-    return BaseModel(model=model.eval(), tokenizer=tokenizer, name=name, sha256=found, paths=paths)
+    shared = load_shared(folder) if folder else None
+    return BaseModel(model=model.eval(), tokenizer=tokenizer, name=name, sha256=found, shared=shared)
 
 
-def load_paths(folder: Path, dim: int) -> JoinedPaths | None:
-    """Return the second path that lies beside an encoder's weights, None where there is none."""
+def load_shared(folder: Path) -> SharedTable | None:
+    """Return the shared table and second path that lie beside an encoder's weights, None where there are none."""
     if not (folder / PATHS).is_file():
         return None
-    paths = JoinedPaths(dim)
-    paths.load_state_dict(load_file(str(folder / PATHS)))
-    return paths.eval()
+    state = load_file(str(folder / PATHS))
+    rows = state.pop(TABLE)
+    paths = JoinedPaths(rows.shape[1])
+    paths.load_state_dict(state)
+    return SharedTable(rows, paths.eval())
+
+
+def save_shared(folder: Path, shared: SharedTable) -> None:
+    """Write the file that `load_shared` reads."""
+    state = {TABLE: shared.rows.detach(), **shared.paths.state_dict()}
+    save_file({name: value.contiguous() for name, value in state.items()}, str(folder / PATHS))
 
 
 def _folder(name: str) -> Path | None:
@@ -85,16 +95,20 @@ def _folder(name: str) -> Path | None:
     return None
 
 
-def round_to_int8(model: nn.Module) -> None:
+def round_to_int8(base: BaseModel) -> None:
     """Round the encoder's matrices, in place, to what their int8 form can hold.
 
-    Linear layers get one symmetric scale per output channel, the word table one per row. Adapters and heads are then
-    trained on the rounded weights they will meet in serving.
+    Linear layers get one symmetric scale per output channel, the word table (the shared one, where there is one) one
+    per row. Adapters and heads are then trained on the rounded weights they will meet in serving.
     """
     with torch.no_grad():
-        words = model.get_parameter("embeddings.word_embeddings.weight")
-        words.copy_(_rounded(words))
-        for name, parameter in model.named_parameters():
+        words = base.model.get_parameter("embeddings.word_embeddings.weight")
+        if base.shared is None:
+            words.copy_(_rounded(words))
+        else:
+            base.shared.rows.copy_(_rounded(base.shared.rows))
+            words.copy_(base.shared.input_rows())
+        for name, parameter in base.model.named_parameters():
             if any(name.endswith(f"{path}.weight") for path in HUGGING_FACE_LINEARS.values()):
                 parameter.copy_(_rounded(parameter, levels=LINEAR_LEVELS))
 

@@ -174,25 +174,73 @@ class StaticConfig:
 class DistillConfig:
     """The joint training of both paths."""
 
-    pairs: int = 400_000
-    """Pairs seen."""
-    batch_pairs: int = 192
-    """Pairs of one step; each is a negative of all others."""
-    pool_batches: int = 32
-    """Batches whose pairs are sorted by length together, so that little is padded."""
+    sentences: int = 256_000
+    """English sentences seen, with repetition."""
+    batch_sentences: int = 128
+    """English sentences of one step; each is a negative of all others."""
+    siblings: int = 1
+    """Translations of an English sentence beside the one drawn, in the same step."""
+    alpha: float = 0.3
+    """Power of a language's number of pairs in the chance of its pairs."""
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Start of a source's name -> how much more often its pairs are drawn."""
+    neighbours: int = 32
+    """English sentences of like meaning that stand together in a step; divides `batch_sentences`."""
+    pool_batches: int = 128
+    """Batches whose sentences are searched together for such neighbours."""
     temperature: float = 0.05
     """Of the softmax over the batch."""
     transformer_weight: float = 0.5
     """Weight of the pair loss of the transformer path alone."""
-    similarity_weight: float = 1.0
-    """Weight of the teacher's similarities."""
+    static_weight: float = 0.25
+    """Weight of the pair loss of the static path alone."""
+    similarity_weight: float = 10.0
+    """Weight of the teacher's similarities: squared differences of cosines are small numbers."""
+    teacher_weight: float = 0.0
+    """Weight of the cosine between the transformer path and the teacher's vector."""
     max_tokens: int = 64
     """Longer sentences are cut here while training."""
     learning_rate: float = 3e-4
     """Peak learning rate of layers and projections."""
-    rows_learning_rate: float = 1e-3
-    """Peak learning rate of the input rows."""
+    rows_learning_rate: float = 2e-3
+    """Peak learning rate of the table."""
     warmup: float = 0.05
+    """Share of the steps with a rising learning rate."""
+    checkpoint_steps: int = 100
+    """Steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class SharedConfig:
+    """The joint adaptation of the finished encoder; 0 rows of every kind leave it out."""
+
+    moderation_rows: int = 16_000
+    """Public rows of the balanced sample of `data`."""
+    english_share: float = 0.5
+    """Share of that sample that is English."""
+    topic_rows: int = 6_000
+    """Names of product categories in all languages, whose vertical is told."""
+    sentences: int = 10_240
+    """English sentences seen with their translations."""
+    rank: int = 16
+    """LoRA rank r of every adapted linear layer; it is merged afterwards."""
+    alpha: int = 32
+    """LoRA alpha; the update is scaled by alpha / rank."""
+    moderation_weight: float = 1.0
+    """Weight of the violation heads' loss."""
+    topic_weight: float = 0.2
+    """Weight of the topic head's loss."""
+    pair_weight: float = 1.0
+    """Weight of the pair loss."""
+    keep_weight: float = 5.0
+    """Weight of the cosine to the encoder's own vectors from before."""
+    tokens_per_step: int = 2_048
+    """Padded tokens of a step over rows."""
+    max_tokens: int = 96
+    """Longer rows are cut here while training."""
+    learning_rate: float = 5e-4
+    """Peak learning rate of the LoRA matrices and the throw-away heads."""
+    warmup: float = 0.06
     """Share of the steps with a rising learning rate."""
     checkpoint_steps: int = 100
     """Steps between two checkpoints."""
@@ -228,6 +276,13 @@ class EncoderConfig:
     """The static table."""
     distil: DistillConfig = dataclasses.field(default_factory=DistillConfig)
     """Both paths together."""
+    shared: SharedConfig = dataclasses.field(default_factory=SharedConfig)
+    """The joint adaptation."""
+    data: DataConfig = dataclasses.field(
+        default_factory=lambda: DataConfig(without_sources=("rtplx_prompts", "rtplx_benign", "rtplx_completions"))
+    )
+    """Moderation rows of the joint adaptation; the same folds as in `ModerationConfig`, whose held-out one is left out.
+    Without RTP-LX, so that its figures can be told without its rows."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` on a power outside [0, 1] or a cap outside (0, 1)."""

@@ -27,6 +27,8 @@ from training.two_paths import TwoPathEncoder, Vectors
 
 log = structlog.get_logger()
 
+_RUN_TOKENS = 2_048
+"""Padded tokens of one run through the encoder."""
 _TEACHER_BATCHES = 200
 """Batches of teacher vectors between two notes of progress."""
 
@@ -74,8 +76,9 @@ def distil(
 ) -> TwoPathEncoder:
     """Train the encoder in place, one step per batch, and return it in evaluation mode.
 
-    The loss is `infonce(joint) + transformer_weight * infonce(transformer) + similarity_weight * similarity(joint)`,
-    the last between the English sides and across.
+    The loss is `infonce(joint) + transformer_weight * infonce(transformer) + static_weight * infonce(static) +
+    similarity_weight * similarity(joint) + teacher_weight * (1 - cos(transformer, teacher))`; similarities are between
+    the English sides and across, the teacher's vector of the English sentence is that of its translations too.
 
     Args:
         encoder: what is trained.
@@ -86,14 +89,14 @@ def distil(
         config: this stage.
         checkpoint: where a stopped run resumes from.
     """
-    words = encoder.bert.embeddings.word_embeddings.weight
-    others = [parameter for parameter in encoder.parameters() if parameter is not words]
+    rows = encoder.table.weight
+    others = [parameter for parameter in encoder.parameters() if parameter.requires_grad and parameter is not rows]
     optimizer = torch.optim.AdamW(
-        [{"params": others, "lr": config.learning_rate}, {"params": [words], "lr": config.rows_learning_rate}],
+        [{"params": others, "lr": config.learning_rate}, {"params": [rows], "lr": config.rows_learning_rate}],
         weight_decay=0.0, betas=(0.9, 0.98), fused=True,
     )  # fmt: skip
     steps: list[Callable[[], Tensor]] = [
-        partial(_loss, encoder, tokens, english, rows, teacher, config) for rows in batches
+        partial(_loss, encoder, tokens, english, batch, teacher, config) for batch in batches
     ]
     loop = LoopConfig(config.warmup, config.checkpoint_steps, checkpoint)
     # In evaluation mode: a fraction of one pass over the pairs cannot overfit, and dropout costs bitext accuracy.
@@ -101,25 +104,49 @@ def distil(
     return encoder.eval()
 
 
-def like_length_batches(
-    rows: NDArray[np.int64], lengths: NDArray[np.int64], *, size: int, pool: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """Return `rows` in batches of `size`, like lengths together within pools of `pool` batches; a rest is left out.
+def near_batches(
+    vectors: NDArray[np.float16], *, size: int, neighbours: int, pool: int, rng: np.random.Generator
+) -> list[NDArray[np.intp]]:
+    """Return batches of row numbers in which each row meets rows of like meaning; a rest is left out.
+
+    Random negatives are easy, and their similarities say little. Each pool is cut into leaves of near rows by a random
+    projection tree (Dasgupta and Freund 2008, section 2: a random direction, the median splits), and every batch joins
+    leaves from all over the pool: few rows are so near to most of their batch that only false negatives are left.
 
     Args:
-        rows: sentence numbers, in random order.
-        lengths: `[len(rows)]`, tokens of each.
-        size: rows of a batch.
-        pool: batches sorted together.
-        rng: shuffles the batches of each pool.
+        vectors: `[n, d]`, unit vectors, in random order.
+        size: rows of a batch, a multiple of `neighbours`.
+        neighbours: rows of a leaf; 1 leaves the order as it is.
+        pool: batches whose rows are cut together.
+        rng: draws directions and order.
+
+    Raises:
+        ValueError: `neighbours` does not divide `size`.
     """
+    if size % neighbours:
+        raise ValueError(f"batch_sentences={size} must be a multiple of neighbours={neighbours}")
     batches = []
-    for start in range(0, len(rows), size * pool):
-        here = slice(start, start + size * pool)
-        by_length = rows[here][np.argsort(lengths[here], kind="stable")]
-        parts = [by_length[at : at + size] for at in range(0, len(by_length) - size + 1, size)]
-        batches += [parts[i] for i in rng.permutation(len(parts))]
+    for start in range(0, len(vectors) - size + 1, size * pool):
+        rows = np.arange(start, min(start + size * pool, len(vectors)))
+        rows = rows[: len(rows) // size * size]
+        leaves = _leaves(rows, vectors, size=neighbours, rng=rng)
+        order = rng.permutation(len(leaves))
+        shuffled = np.concatenate([leaves[i] for i in order])
+        batches += list(shuffled.reshape(-1, size))
     return batches
+
+
+def _leaves(
+    rows: NDArray[np.intp], vectors: NDArray[np.float16], *, size: int, rng: np.random.Generator
+) -> list[NDArray[np.intp]]:
+    if len(rows) <= size:
+        return [rows]
+    a, b = rng.choice(rows, 2, replace=False)
+    direction = vectors[a].astype(np.float32) - vectors[b].astype(np.float32)
+    order = np.argsort(vectors[rows].astype(np.float32) @ direction, kind="stable")
+    # Half of the leaves on either side: each leaf is then of the same size.
+    half = len(rows) // size // 2 * size
+    return [leaf for side in (order[:half], order[half:]) for leaf in _leaves(rows[side], vectors, size=size, rng=rng)]
 
 
 def padded(tokens: PackedTokens, rows: NDArray[np.int64], *, max_tokens: int) -> tuple[Tensor, Tensor]:
@@ -140,9 +167,18 @@ def _loss(
 ) -> Tensor:
     # One pass per English sentence, however many of its translations are in the batch.
     unique, place = np.unique(english[rows], return_inverse=True)
-    left = encoder(*padded(tokens, unique, max_tokens=config.max_tokens))
-    right = encoder(*padded(tokens, rows, max_tokens=config.max_tokens))
+    both = vectors_of(encoder, tokens, np.concatenate([unique, rows]), max_tokens=config.max_tokens)
+    left, right = both.split(len(unique))
     return _pair_loss(left, right, torch.from_numpy(place), teacher.of(unique), config)
+
+
+def vectors_of(encoder: TwoPathEncoder, tokens: PackedTokens, rows: NDArray[np.int64], *, max_tokens: int) -> Vectors:
+    """Return the vectors of `rows`, in their order; like lengths run together, so that little is padded."""
+    lengths = np.minimum(tokens.offsets[rows + 1] - tokens.offsets[rows] + 2, max_tokens)
+    parts = list(token_budget_batches(lengths.tolist(), budget=_RUN_TOKENS))
+    found = [encoder(*padded(tokens, rows[part], max_tokens=max_tokens)) for part in parts]
+    back = torch.from_numpy(np.argsort(np.concatenate(parts)))
+    return Vectors(*(torch.cat(vectors)[back] for vectors in zip(*found, strict=True)))
 
 
 def _pair_loss(left: Vectors, right: Vectors, place: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:
@@ -150,8 +186,9 @@ def _pair_loss(left: Vectors, right: Vectors, place: Tensor, teacher: Tensor, co
     pairs = partial(infonce, temperature=config.temperature, group=place)
     loss = pairs(left.joint[place], right.joint)
     loss = loss + config.transformer_weight * pairs(left.transformer[place], right.transformer)
-    if config.similarity_weight:
-        english = similarity_loss(left.joint, left.joint, teacher)
-        across = similarity_loss(left.joint[place], right.joint, teacher[place])
-        loss = loss + config.similarity_weight * (english + across) / 2
-    return loss
+    loss = loss + config.static_weight * pairs(left.static[place], right.static)
+    english = similarity_loss(left.joint, left.joint, teacher)
+    across = similarity_loss(left.joint[place], right.joint, teacher[place])
+    loss = loss + config.similarity_weight * (english + across) / 2
+    near = (left.transformer * teacher).sum(-1).mean() + (right.transformer * teacher[place]).sum(-1).mean()
+    return loss + config.teacher_weight * (1 - near / 2)

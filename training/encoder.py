@@ -1,8 +1,9 @@
-"""Training the multilingual encoder: tokenizer, static table, both paths; every stage resumable."""
+"""Training the multilingual encoder: tokenizer, static table, both paths, joint adaptation; every stage resumable."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,18 @@ from transformers import BertModel
 
 from training.base_model import BaseModel, load_base_model
 from training.config import EncoderConfig
-from training.distill import TeacherVectors, distil, like_length_batches, padded, teach
-from training.parallel import PackedTokens, Sentences, load_parallel, pack, pair_chances
+from training.distill import TeacherVectors, distil, near_batches, padded, teach
+from training.examples import Examples, load_examples
+from training.parallel import PackedTokens, Sentences, load_parallel, pack, pair_chances, with_siblings
+from training.shared import Pairs, Tasks, adapt, category_names, moderation_rows
 from training.static_table import draws, train_static_table
 from training.tokenizer import train_tokenizer
 from training.two_paths import TwoPathEncoder, fit_joint, graft, load_encoder, save_encoder
 
 log = structlog.get_logger()
+
+CATEGORIES = "shopify_taxonomy"
+"""The source whose sentences are paths of product categories."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +66,40 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
         vocabulary=tokenizer.get_vocab_size(), folder=folder, seed=config.seed,
     )  # fmt: skip
     folder = folder / f"two_paths-{_key(config.teacher, config.teacher_sha256, config.joint_share, config.distil)}"
-    done = folder / "encoder"
-    if not (done / "config.json").is_file():
-        encoder = _both_paths(config, sentences, tokens, chances, tokenizer, table.rows.weight.detach(), folder)
-        save_encoder(done, encoder, tokenizer)
-    encoder = load_encoder(done)
+    if not (folder / "encoder" / "config.json").is_file():
+        encoder = _both_paths(config, sentences, tokens, tokenizer, table.rows.weight.detach(), folder)
+        save_encoder(folder / "encoder", encoder, tokenizer)
+    shared = folder / f"shared-{_key(config.shared, config.data)}"
+    if not (shared / "encoder" / "config.json").is_file():
+        tasks = _tasks(config, sentences, tokens, load_examples(run.data, config.data))
+        checkpoint = shared / "shared.checkpoint.pt"
+        encoder = load_encoder(folder / "encoder")
+        adapt(encoder, tokenizer, tasks, config.shared, checkpoint=checkpoint, seed=config.seed)
+        save_encoder(shared / "encoder", encoder, tokenizer)
+    encoder = load_encoder(shared / "encoder")
     save_encoder(run.out, encoder, tokenizer)
     return encoder
+
+
+def _tasks(config: EncoderConfig, sentences: Sentences, tokens: PackedTokens, examples: Examples) -> Tasks:
+    """Return what the encoder is adapted to: rows, names of categories, and pairs it has not met in this order."""
+    chances = pair_chances(sentences, alpha=config.distil.alpha, caps=config.caps, weights=config.distil.weights)
+    [rows] = draws(chances, steps=1, size=config.shared.sentences, seed=config.seed + 2)
+    rng = np.random.default_rng(config.seed)
+    groups = with_siblings(rows, sentences.english, siblings=config.distil.siblings, rng=rng)
+    size = config.distil.batch_sentences
+    batches = [np.concatenate(groups[at : at + size]) for at in range(0, len(groups) - size + 1, size)]
+    return Tasks(
+        moderation=moderation_rows(examples, config.data, config.shared, seed=config.seed),
+        topics=category_names(sentences, source=CATEGORIES, rows=config.shared.topic_rows, rng=rng),
+        pairs=Pairs(tokens, sentences.english, batches),
+    )
 
 
 def _both_paths(
     config: EncoderConfig,
     sentences: Sentences,
     tokens: PackedTokens,
-    chances: NDArray[np.float64],
     tokenizer: Tokenizer,
     table: torch.Tensor,
     folder: Path,
@@ -82,18 +108,37 @@ def _both_paths(
     if not isinstance(teacher.model, BertModel):
         raise ValueError(f"teacher {config.teacher!r}: found {type(teacher.model).__name__}, expected a BertModel")
     encoder = graft(teacher.model, teacher.tokenizer, table, tokenizer)
-    size = config.distil.batch_pairs
-    rows = np.concatenate(draws(chances, steps=config.distil.pairs // size, size=size, seed=config.seed + 1))
-    lengths = np.minimum(np.diff(tokens.offsets)[rows], config.distil.max_tokens)
-    rng = np.random.default_rng(config.seed)
-    batches = like_length_batches(rows, lengths, size=size, pool=config.distil.pool_batches, rng=rng)
+    groups = _drawn(config, sentences)
+    taught = _taught(teacher, sentences, np.concatenate(groups), config, folder)
+    batches = _batches(groups, sentences.english, taught, config)
     with torch.no_grad():
         found = [encoder(*padded(tokens, batch, max_tokens=config.distil.max_tokens)) for batch in batches[:32]]
     paths = (torch.cat([v.transformer for v in found]), torch.cat([v.static for v in found]))
     fit_joint(encoder, *paths, share=config.joint_share)
-    taught = _taught(teacher, sentences, rows, config, folder)
     checkpoint = folder / "two_paths.checkpoint.pt"
     return distil(encoder, tokens, sentences.english, batches, taught, config.distil, checkpoint=checkpoint)
+
+
+def _drawn(config: EncoderConfig, sentences: Sentences) -> list[NDArray[np.int64]]:
+    """Return the translations to learn from, those of one English sentence together."""
+    wanted = config.distil
+    chances = pair_chances(sentences, alpha=wanted.alpha, caps=config.caps, weights=wanted.weights)
+    [rows] = draws(chances, steps=1, size=wanted.sentences, seed=config.seed + 1)
+    rng = np.random.default_rng(config.seed)
+    return with_siblings(rows, sentences.english, siblings=wanted.siblings, rng=rng)
+
+
+def _batches(
+    groups: Sequence[NDArray[np.int64]], english: NDArray[np.int64], taught: TeacherVectors, config: EncoderConfig
+) -> list[NDArray[np.int64]]:
+    """Return the translations of each step."""
+    wanted = config.distil
+    vectors = taught.vectors[np.searchsorted(taught.rows, english[[group[0] for group in groups]])]
+    rng = np.random.default_rng(config.seed)
+    parts = near_batches(
+        vectors, size=wanted.batch_sentences, neighbours=wanted.neighbours, pool=wanted.pool_batches, rng=rng
+    )
+    return [np.concatenate([groups[i] for i in part]) for part in parts]
 
 
 def _taught(

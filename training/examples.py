@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 from datasets import load_dataset
 from numpy.typing import NDArray
 
@@ -17,6 +18,10 @@ from eval.datasets import HEAD_OF_LABEL, ad_fields
 from retrieval_shared.text import join_fields, normalise
 from training.config import DataConfig
 from training.disguise import disguise
+
+log = structlog.get_logger()
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 HEADS = (
     "drugs", "weapons", "counterfeit", "alcohol_tobacco", "gambling", "sexual", "misinformation", "sensational",
@@ -83,6 +88,24 @@ def target_row(labels: Mapping[str, int | None], *, known: float = np.nan) -> ND
         if head in HEADS and value is not None:
             row[HEADS.index(head)] = value
     return row
+
+
+def load_examples(data: Path | None, config: DataConfig) -> Examples:
+    """Return the public rows of the data folder that the configuration allows, then our own ads.
+
+    Args:
+        data: the data folder; None takes our own ads alone.
+        config: which rows.
+
+    Raises:
+        FileNotFoundError: the folder holds no training rows; the message says what data is wanted.
+    """
+    ads = load_ads(REPOSITORY / config.ads, disguised_copies=config.disguised_copies)
+    if data is None:
+        log.warning("no data folder: training on our own ads alone")
+        return ads
+    paths = [data / "moderation" / name for name in ("train.jsonl.xz", "train.jsonl")]
+    return concatenate([load_public(next((p for p in paths if p.is_file()), paths[0]), config), ads])
 
 
 def load_public(path: Path, config: DataConfig) -> Examples:

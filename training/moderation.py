@@ -21,7 +21,7 @@ from training.assemble import Parts, write_bundle
 from training.base_model import BaseModel, load_base_model, round_to_int8
 from training.calibrate import HeldOut, fit_calibration, fit_thresholds
 from training.config import ModerationConfig
-from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, concatenate, fold_of, load_ads, load_public
+from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of, load_examples
 from training.export import StatesGraph, export_onnx, quantise
 from training.sampling import Weighted, weigh
 from training.states import CachedStates, JoinedStates, cache_states
@@ -29,7 +29,6 @@ from training.violation_heads import train_heads
 
 log = structlog.get_logger()
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 HELD_OUT_ROWS = 20_000
 """Public rows of the held-out fold that calibration looks at; all of our own ads of that fold are."""
 MAX_STATE_TOKENS = 96
@@ -58,7 +57,7 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
         ValueError: the base model is another one than the configuration names, or a parity check failed.
     """
     torch.set_num_threads(run.threads)
-    examples = _load(config, run)
+    examples = load_examples(run.data, config.data)
     fold = fold_of(examples.group, folds=config.data.folds, seed=config.seed)
     allowed = ~np.isin(examples.source, config.data.without_sources)
     shared = np.isin(examples.licence, config.adapter.licences) | np.isin(examples.source, config.data.also_sources)
@@ -111,21 +110,9 @@ def encoder_graph(folder: Path, encoder: torch.nn.Module) -> Path:
     return graph
 
 
-def _load(config: ModerationConfig, run: Run) -> Examples:
-    ads = load_ads(REPOSITORY / config.data.ads, disguised_copies=config.data.disguised_copies)
-    if run.data is None:
-        log.warning("no data folder: training on our own ads alone")
-        return ads
-    folder = run.data / "moderation"
-    path = next(
-        (p for p in (folder / "train.jsonl.xz", folder / "train.jsonl") if p.is_file()), folder / "train.jsonl.xz"
-    )
-    return concatenate([load_public(path, config.data), ads])
-
-
 def _base(config: ModerationConfig) -> BaseModel:
     base = load_base_model(config.base_model, sha256=config.base_sha256)
-    round_to_int8(base.model)
+    round_to_int8(base)
     return base
 
 

@@ -115,20 +115,28 @@ def pack(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int) -> Pack
     return PackedTokens(ids=np.concatenate(parts) if parts else np.zeros(0, np.uint16), offsets=offsets)
 
 
-def pair_chances(sentences: Sentences, *, alpha: float, caps: Mapping[str, float]) -> NDArray[np.float64]:
+def pair_chances(
+    sentences: Sentences, *, alpha: float, caps: Mapping[str, float], weights: Mapping[str, float] | None = None
+) -> NDArray[np.float64]:
     """Return the chance of each sentence to be drawn with its English one, `[S]`, summing to 1; 0 for English.
 
     A language's chance goes with its number of pairs to the power `alpha` (temperature sampling, Conneau et al. 2020,
-    arXiv 1911.02116, section 3.1); then the sources that start with a key of `caps` are held to that share of all.
+    arXiv 1911.02116, section 3.1), a sentence's within its language with the weight of its source; then the sources
+    that start with a key of `caps` are held to that share of all.
 
     Args:
         sentences: S sentences.
         alpha: in [0, 1]; 1 keeps the proportions, 0 makes all languages equal.
         caps: start of a source's name -> its largest share, in (0, 1).
+        weights: start of a source's name -> how much more often it is drawn; 1 for the others.
     """
-    pairs = sentences.lang != ENGLISH
     _, number, counts = np.unique(sentences.lang, return_inverse=True, return_counts=True)
-    chances = np.where(pairs, counts[number] ** (alpha - 1.0), 0.0)
+    chances = np.where(sentences.lang != ENGLISH, 1.0, 0.0)
+    for name, weight in (weights or {}).items():
+        chances[np.char.startswith(sentences.source, name)] *= weight
+    of_language = np.bincount(number, weights=chances)
+    share = counts**alpha / np.where(of_language > 0, of_language, 1.0)
+    chances *= share[number]
     chances /= chances.sum()
     for name, cap in caps.items():
         capped = np.char.startswith(sentences.source, name)
@@ -137,3 +145,27 @@ def pair_chances(sentences: Sentences, *, alpha: float, caps: Mapping[str, float
             chances[capped] *= cap / share * (1 - share) / (1 - cap) if share < 1 else 1.0
             chances /= chances.sum()
     return chances
+
+
+def with_siblings(
+    rows: NDArray[np.int64], english: NDArray[np.int64], *, siblings: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Return each of `rows` with up to `siblings` other translations of its English sentence, drawn at random.
+
+    One pass over an English sentence then serves several pairs.
+
+    Args:
+        rows: `[n]`, numbers of translations.
+        english: `[S]`, the number of the English sentence each sentence translates; its own for an English one.
+        siblings: at least 0.
+        rng: draws them.
+    """
+    translations = np.flatnonzero(english != np.arange(len(english)))
+    order = translations[np.argsort(english[translations], kind="stable")]  # translations of one sentence together
+    keys = english[order]
+    firsts, lasts = (np.searchsorted(keys, english[rows], side=side) for side in ("left", "right"))
+    groups = []
+    for row, first, last in zip(rows, firsts, lasts, strict=True):
+        others = order[first:last][order[first:last] != row]
+        groups.append(np.append(row, rng.permutation(others)[:siblings]))
+    return groups

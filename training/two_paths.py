@@ -1,35 +1,31 @@
-"""The encoder's two paths in one vector: a transformer over input rows, and the mean of the same rows.
+"""The encoder's two paths in one vector: a transformer, and the mean of the subwords' rows.
 
-The transformer composes, the mean is a strong multilingual vector of its own; both read one table of subwords.
-
-Known flaw: the map between the two spaces is ill-conditioned, so an ordinary step of the input rows destroys what the
-static path reads off them, and `distil` loses that path within a hundred steps. Nothing of it is served yet.
+The transformer composes, the mean is a strong multilingual vector of its own. Both read one table: it makes most of the
+encoder's size, and what one path learns helps the other.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from retrieval_shared.torch_encoder import JoinedPaths, int8_rows, mean_pool
-from training.base_model import PATHS
+from retrieval_shared.torch_encoder import JoinedPaths, SharedTable, int8_rows, mean_pool
+from training.base_model import load_shared, save_shared
 from training.tokenizer import SPECIAL, START
 
-_RIDGE_IN, _RIDGE_BACK = 1e-2, 1e-6
-"""Penalties of the maps into the transformer's input space and back, as shares of the mean squared row."""
+_RIDGE = 1e-2
+"""Penalty of the map into the transformer's input space, as a share of the mean squared row."""
 
 
-@dataclass(frozen=True)
-class Vectors:
+class Vectors(NamedTuple):
     """Unit vectors `[b, d]` of b texts."""
 
     joint: Tensor
@@ -39,22 +35,38 @@ class Vectors:
     static: Tensor
     """The static path alone."""
 
+    def split(self, first: int) -> tuple[Vectors, Vectors]:
+        """Return the vectors of the `first` texts and those of the others."""
+        return Vectors(*(part[:first] for part in self)), Vectors(*(part[first:] for part in self))
+
 
 class TwoPathEncoder(nn.Module):
-    """A `BertModel` with the static path beside it (`JoinedPaths`)."""
+    """A transformer and the mean of subword rows over one table (`JoinedPaths`)."""
 
-    def __init__(self, bert: BertModel) -> None:
+    def __init__(self, bert: BertModel, rows: Tensor) -> None:
+        """Take the layers of `bert`, whose own word table is not read, and the table's `rows` `[V, d]`."""
         super().__init__()
         self.bert = bert
-        self.paths = JoinedPaths(bert.config.hidden_size)
+        self.table = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
+        self.paths = JoinedPaths(rows.shape[1])
+        bert.embeddings.word_embeddings.weight.requires_grad_(False)  # noqa: FBT003 - torch's own signature
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Vectors:
         """Return the vectors of int64 `input_ids` `[b, t]`, special tokens included; mask 1 = token."""
-        words = as_served(self.bert.embeddings.word_embeddings(input_ids))  # [b, t, d]
-        states = self.bert(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
-        transformer = mean_pool(states, attention_mask)
-        static = self.paths.static_vectors(words, input_ids, attention_mask)
+        transformer = mean_pool(self.states(input_ids, attention_mask), attention_mask)
+        static = self.paths.static(as_served(self.table(input_ids)), input_ids, attention_mask)
         return Vectors(joint=self.paths.join(transformer, static), transformer=transformer, static=static)
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the transformer's token states `[b, t, d]`."""
+        words = self.paths.input(as_served(self.table(input_ids)))
+        states: Tensor = self.bert(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
+        return states
+
+    @property
+    def shared(self) -> SharedTable:
+        """The table and the second path, as serving takes them."""
+        return SharedTable(self.table.weight.detach(), self.paths)
 
 
 def as_served(rows: Tensor) -> Tensor:
@@ -69,10 +81,10 @@ def as_served(rows: Tensor) -> Tensor:
 
 
 def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer) -> TwoPathEncoder:
-    """Return a two-path encoder with the layers of `bert` and a word table for another tokenizer.
+    """Return a two-path encoder over `table` with the layers of `bert`, whose tokenizer is another one.
 
-    The new input rows are a linear map of the static table, by ridge regression onto the old rows of the pieces both
-    vocabularies hold; so the static path can be read off them again, and starts as that map's inverse.
+    The projection into the transformer's input space starts as the ridge regression from the table onto the old rows of
+    the pieces that both vocabularies hold. The rows of special tokens are solved for: it gives about their old ones.
 
     Args:
         bert: the transformer whose layers are kept.
@@ -91,21 +103,35 @@ def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer
     new_ids, old_ids = shared_pieces(tokenizer, known)
     center = old[old_ids].mean(0)
     wanted = old[old_ids] - center
-    mapped = table @ _ridge(table[new_ids], wanted, penalty=_RIDGE_IN)  # [V, d]
+    into = _ridge(table[new_ids], wanted)  # [d, d]
     # A regression shrinks; the layers expect the spread they were trained on.
-    rows = mapped * (wanted.norm(dim=1).mean() / mapped[new_ids].norm(dim=1).mean()) + center
-    for i, name in enumerate(SPECIAL):
-        rows[i] = old[known.token_to_id(name)]
-    config = BertConfig.from_dict({**bert.config.to_dict(), "vocab_size": size})
-    grown = BertModel(config, add_pooling_layer=False)
-    state = {name: value for name, value in bert.state_dict().items() if "word_embeddings" not in name}
-    grown.load_state_dict({**state, "embeddings.word_embeddings.weight": rows})
-    encoder = TwoPathEncoder(grown.eval())
+    into *= wanted.norm(dim=1).mean() / (table[new_ids] @ into).norm(dim=1).mean()
+    rows = table.clone()
+    special = torch.stack([old[known.token_to_id(name)] for name in SPECIAL]) - center
+    # With a penalty: weak directions of the map would make rows so long that they outweigh all others in its gradient.
+    rows[: len(SPECIAL)] = _ridge(into.T, special.T).T
+    encoder = TwoPathEncoder(_without_words(bert), rows)
     with torch.no_grad():
-        back = _ridge(rows - center, table, penalty=_RIDGE_BACK)
-        encoder.paths.static.weight.copy_(back.T)
-        encoder.paths.static.bias.copy_(-center @ back)
-    return encoder
+        encoder.paths.input.weight.copy_(into.T)
+        encoder.paths.input.bias.copy_(center)
+    return encoder.eval()
+
+
+def _without_words(bert: BertModel) -> BertModel:
+    """Return a copy with a word table of one row: what is never read need not be kept or trained."""
+    small = BertModel(BertConfig.from_dict({**bert.config.to_dict(), "vocab_size": 1}), add_pooling_layer=False)
+    kept = {name: value for name, value in bert.state_dict().items() if "word_embeddings" not in name}
+    small.load_state_dict(kept, strict=False)
+    return small
+
+
+def _with_words(encoder: TwoPathEncoder) -> BertModel:
+    """Return the transformer as a plain `BertModel` that holds its input rows."""
+    rows = encoder.shared.input_rows()
+    config = BertConfig.from_dict({**encoder.bert.config.to_dict(), "vocab_size": len(rows)})
+    plain = BertModel(config, add_pooling_layer=False)
+    plain.load_state_dict({**encoder.bert.state_dict(), "embeddings.word_embeddings.weight": rows})
+    return plain.eval()
 
 
 def shared_pieces(tokenizer: Tokenizer, known: Tokenizer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -120,11 +146,11 @@ def shared_pieces(tokenizer: Tokenizer, known: Tokenizer) -> tuple[NDArray[np.in
     return found[:, 0], found[:, 1]
 
 
-def _ridge(x: Tensor, y: Tensor, *, penalty: float) -> Tensor:
+def _ridge(x: Tensor, y: Tensor) -> Tensor:
     """Return the `[d, e]` map that takes x `[n, d]` nearest to y `[n, e]` in least squares with a penalty."""
     x, y = x.double(), y.double()
     gram = x.T @ x
-    gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     solved: Tensor = torch.linalg.solve(gram, x.T @ y)
     return solved.float()
 
@@ -148,18 +174,26 @@ def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, s
 
 
 def save_encoder(folder: Path, encoder: TwoPathEncoder, tokenizer: Tokenizer) -> None:
-    """Write the encoder in Hugging Face layout, the second path in a file beside it."""
+    """Write the transformer in Hugging Face layout, the shared table and second path in a file beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    encoder.bert.save_pretrained(str(folder))
+    _with_words(encoder).save_pretrained(str(folder))
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}) + "\n", encoding="utf-8"
     )
-    save_file({name: value.contiguous() for name, value in encoder.paths.state_dict().items()}, str(folder / PATHS))
+    save_shared(folder, encoder.shared)
 
 
 def load_encoder(folder: Path) -> TwoPathEncoder:
-    """Return the encoder that `save_encoder` wrote, in evaluation mode."""
-    encoder = TwoPathEncoder(BertModel.from_pretrained(str(folder), add_pooling_layer=False))
-    encoder.paths.load_state_dict(load_file(str(folder / PATHS)))
+    """Return the encoder that `save_encoder` wrote, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: the folder holds no second path.
+    """
+    shared = load_shared(folder)
+    if shared is None:
+        raise FileNotFoundError(f"{folder.name}: no shared table and second path beside the transformer")
+    bert = BertModel.from_pretrained(str(folder), add_pooling_layer=False)
+    encoder = TwoPathEncoder(_without_words(bert), shared.rows)
+    encoder.paths.load_state_dict(shared.paths.state_dict())
     return encoder.eval()

@@ -35,7 +35,7 @@ def examples() -> Examples:
 
 def rounded(folder: Path) -> BaseModel:
     base = load_base_model(str(folder))
-    round_to_int8(base.model)
+    round_to_int8(base)
     return base
 
 

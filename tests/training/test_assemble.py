@@ -27,7 +27,7 @@ from training.heads import AttentionHeads
 @pytest.fixture
 def parts(tiny_config: ModerationConfig, tiny_adapter: Path) -> Parts:
     base = load_base_model(tiny_config.base_model)
-    round_to_int8(base.model)
+    round_to_int8(base)
     ones = np.ones(len(HEADS), dtype=np.float32)
     return Parts(
         encoder=load_slots(base, TrainedAdapter(tiny_adapter, tiny_adapter), tiny_config.adapter),

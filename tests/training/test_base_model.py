@@ -26,9 +26,10 @@ def test_the_expected_hash_is_accepted_and_another_refused(tiny_base: Path) -> N
 
 
 def test_rounding_leaves_what_int8_can_hold_and_changes_it_once(tiny_base: Path) -> None:
-    model = load_base_model(str(tiny_base)).model
+    base = load_base_model(str(tiny_base))
+    model = base.model
     before = {name: value.clone() for name, value in model.named_parameters()}
-    round_to_int8(model)
+    round_to_int8(base)
     once = {name: value.clone() for name, value in model.named_parameters()}
     changed = {name for name, value in before.items() if not torch.equal(value, once[name])}
     # six linear layers of two blocks and the word table; neither biases, norms nor positions
@@ -40,6 +41,6 @@ def test_rounding_leaves_what_int8_can_hold_and_changes_it_once(tiny_base: Path)
         torch.testing.assert_close(steps, steps.round(), atol=1e-3, rtol=0)
         assert steps.abs().max() <= levels + 1e-3
         assert ((once[name] - before[name]).abs() <= scale / 2 + 1e-6).all()
-    round_to_int8(model)
+    round_to_int8(base)
     for name, value in model.named_parameters():
         torch.testing.assert_close(value, once[name], atol=1e-6, rtol=1e-5)

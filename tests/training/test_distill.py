@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import BertModel
 
 from training.base_model import BaseModel, load_base_model
-from training.distill import DistillConfig, _loss, distil, like_length_batches, padded, teach
+from training.distill import DistillConfig, _loss, distil, near_batches, padded, teach
 from training.losses.infonce import infonce
 from training.losses.similarity import similarity_loss
 from training.parallel import PackedTokens, pack
@@ -22,7 +22,9 @@ ENGLISH = ("fresh bread", "free bet", "win cash now", "tea every morning", "play
 OTHERS = ("свіжий хліб", "вільна ставка", "виграй гроші зараз", "чай щоранку", "грай відповідально", "горілка і вино")
 TEXTS = (*ENGLISH, *OTHERS, "хліб свіжий")
 NUMBERS = np.array([*range(6), *range(6), 0])
-CONFIG = DistillConfig(batch_pairs=6, pool_batches=2, learning_rate=3e-3, rows_learning_rate=1e-2, checkpoint_steps=3)
+CONFIG = DistillConfig(
+    pool_batches=2, learning_rate=3e-3, rows_learning_rate=1e-2, teacher_weight=0.5, checkpoint_steps=3
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +64,21 @@ def test_the_teacher_is_mean_pooled_in_any_order(made: Made) -> None:
         torch.testing.assert_close(found.of(np.array([row]))[0], mean, atol=2e-3, rtol=2e-3)
 
 
-def test_batches_hold_every_row_once_and_like_lengths() -> None:
+def test_batches_hold_every_row_once_and_near_rows_together() -> None:
     rng = np.random.default_rng(0)
-    rows, lengths = rng.permutation(1_000), rng.integers(1, 60, 1_000)
-    batches = like_length_batches(rows, lengths, size=10, pool=20, rng=rng)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(1_000))
-    length_of = dict(zip(rows.tolist(), lengths.tolist(), strict=True))
-    spread = [np.ptp([length_of[i] for i in batch]) for batch in batches]
-    assert np.mean(spread) < 8
-    assert len(like_length_batches(rows[:25], lengths[:25], size=10, pool=20, rng=rng)) == 2
+    topics = rng.permutation(np.repeat(np.arange(16), 64))
+    centres = 3 * rng.standard_normal((16, 24))
+    vectors = centres[topics] + rng.standard_normal((1_024, 24))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    batches = near_batches(vectors, size=32, neighbours=8, pool=32, rng=rng)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1_024))
+    assert {len(batch) for batch in batches} == {32}
+    together = [np.mean([len(set(topics[batch[k : k + 8]])) for k in range(0, 32, 8)]) for batch in batches]
+    assert np.mean(together) < 3  # by chance eight rows have about six topics
+    assert np.mean([len(set(topics[batch])) for batch in batches]) > 3  # and the leaves come from all over
+    assert len(near_batches(vectors[:100], size=32, neighbours=8, pool=32, rng=rng)) == 3
+    with pytest.raises(ValueError, match="batch_sentences=32 must be a multiple of neighbours=5"):
+        near_batches(vectors, size=32, neighbours=5, pool=4, rng=rng)
 
 
 def test_the_loss_is_the_sum_of_its_parts(made: Made) -> None:
@@ -82,10 +90,15 @@ def test_the_loss_is_the_sum_of_its_parts(made: Made) -> None:
     group = torch.from_numpy(NUMBERS[rows])
     want = infonce(left.joint, right.joint, temperature=0.05, group=group)
     want = want + 0.5 * infonce(left.transformer, right.transformer, temperature=0.05, group=group)
-    want = want + 0.5 * similarity_loss(left.joint[:3], left.joint[:3], teacher.of(NUMBERS[rows][:3]))
-    want = want + 0.5 * similarity_loss(left.joint, right.joint, teacher.of(NUMBERS[rows]))
+    want = want + 0.25 * infonce(left.static, right.static, temperature=0.05, group=group)
+    want = want + 5 * similarity_loss(left.joint[:3], left.joint[:3], teacher.of(NUMBERS[rows][:3]))
+    want = want + 5 * similarity_loss(left.joint, right.joint, teacher.of(NUMBERS[rows]))
+    taught = teacher.of(NUMBERS[rows])
+    cosines = [(part.transformer * taught).sum(1) for part in (left, right)]
+    want = want + 0.5 * (1 - (cosines[0][:3].mean() + cosines[1].mean()) / 2)
     torch.testing.assert_close(found, want)
-    alone = dataclasses.replace(CONFIG, similarity_weight=0.0, transformer_weight=0.0)
+    weights = ("similarity_weight", "transformer_weight", "static_weight", "teacher_weight")
+    alone = dataclasses.replace(CONFIG, **dict.fromkeys(weights, 0.0))
     only = _loss(made.encoder, made.tokens, NUMBERS, rows, teacher, alone)
     torch.testing.assert_close(only, infonce(left.joint, right.joint, temperature=0.05, group=group))
 

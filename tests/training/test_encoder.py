@@ -33,7 +33,7 @@ def config(tiny_base: Path) -> EncoderConfig:
     return EncoderConfig(
         teacher=str(tiny_base), teacher_sha256="", vocabulary=400, alphabet=60, tokenizer_sentences=50,
         static=StaticConfig(dim=32, pairs=320, batch_pairs=16, checkpoint_steps=5),
-        distil=DistillConfig(pairs=192, batch_pairs=6, pool_batches=2, checkpoint_steps=5),
+        distil=DistillConfig(sentences=192, batch_sentences=6, neighbours=3, pool_batches=2, checkpoint_steps=5),
     )  # fmt: skip
 
 

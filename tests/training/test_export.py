@@ -35,7 +35,7 @@ OUTPUTS = ("vector", "logits", "attention")
 def graph(tiny_config: ModerationConfig, tiny_adapter: Path) -> ServingGraph:
     """The tiny encoder, its weights rounded, a random adapter in slot 1 and random heads."""
     base = load_base_model(tiny_config.base_model)
-    round_to_int8(base.model)
+    round_to_int8(base)
     encoder = load_slots(base, TrainedAdapter(tiny_adapter, tiny_adapter), tiny_config.adapter)
     torch.manual_seed(3)
     return ServingGraph(encoder, AttentionHeads(len(HEADS), 32, hidden=8)).eval()

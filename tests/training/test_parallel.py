@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from training.parallel import Sentences, load_parallel, pack, pair_chances
+from training.parallel import Sentences, load_parallel, pack, pair_chances, with_siblings
 from training.tokenizer import train_tokenizer
 
 ROWS = (
@@ -88,3 +88,22 @@ def test_a_source_is_held_to_its_share() -> None:
 
 def test_a_corpus_of_one_capped_source_is_left_alone() -> None:
     assert pair_chances(made({("he", "bible"): 4}), alpha=1.0, caps={"bible": 0.1}).tolist() == [0.25] * 4
+
+
+def test_a_weighted_source_is_drawn_more_often_and_its_language_is_not() -> None:
+    sentences = made({("de", "docs"): 30, ("de", "news"): 10, ("he", "docs"): 40})
+    chances = pair_chances(sentences, alpha=1.0, caps={}, weights={"news": 3.0})
+    assert chances[sentences.lang == "de"].sum() == pytest.approx(0.5)
+    assert chances[sentences.source == "news"].sum() == pytest.approx(0.25)
+
+
+def test_siblings_translate_the_same_sentence_once_each() -> None:
+    english = np.array([0, 0, 0, 0, 4, 4, 6])
+    rng = np.random.default_rng(0)
+    groups = with_siblings(np.array([2, 5, 2]), english, siblings=1, rng=rng)
+    assert [group[0] for group in groups] == [2, 5, 2]
+    assert {group[1] for group in (groups[0], groups[2])} <= {1, 3}
+    assert len(groups[1]) == 1  # nobody else translates it
+    [every] = with_siblings(np.array([2]), english, siblings=9, rng=rng)
+    assert sorted(every.tolist()) == [1, 2, 3]
+    assert [group.tolist() for group in with_siblings(np.array([1]), english, siblings=0, rng=rng)] == [[1]]

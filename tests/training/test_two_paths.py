@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from retrieval_shared.torch_encoder import JoinedPaths, from_hugging_face, int8_rows
+from retrieval_shared.torch_encoder import JoinedPaths, from_hugging_face, int8_rows, mean_pool
 from training.base_model import load_base_model, round_to_int8
 from training.export import ServingGraph, export_onnx, run_onnx
 from training.heads import AttentionHeads
@@ -46,29 +47,52 @@ def test_shared_pieces_stand_for_the_same_letters(tiny_base: Path, tokenizer: To
         assert other == (piece[1:] if piece.startswith("▁") else f"##{piece}")
 
 
-def test_layers_and_special_rows_are_kept(grafted: tuple[TwoPathEncoder, torch.Tensor], tiny_base: Path) -> None:
+def test_layers_are_kept_and_the_projection_leads_to_the_old_rows(
+    grafted: tuple[TwoPathEncoder, torch.Tensor], tiny_base: Path, tokenizer: Tokenizer
+) -> None:
     encoder, _ = grafted
     base = load_base_model(str(tiny_base))
     kept, old = encoder.bert.state_dict(), base.model.state_dict()
     for name, value in old.items():
         if "word_embeddings" not in name:
             torch.testing.assert_close(kept[name], value)
-    first = base.tokenizer.token_to_id("[CLS]")
-    words = "embeddings.word_embeddings.weight"
-    torch.testing.assert_close(kept[words][SPECIAL.index("[CLS]")], old[words][first])
+    words = old["embeddings.word_embeddings.weight"]
+    rows = encoder.shared.input_rows()
+    new_ids, old_ids = shared_pieces(tokenizer, base.tokenizer)
+    center = words[old_ids].mean(0)
+    spread = (words[old_ids] - center).norm(dim=1).mean()
+    torch.testing.assert_close((rows[new_ids] - center).norm(dim=1).mean(), spread, atol=1e-4, rtol=1e-4)
+    cosine = torch.nn.functional.cosine_similarity(rows[new_ids] - center, words[old_ids] - center, dim=1)
+    assert cosine.mean() > 0.5
+    for i, name in enumerate(SPECIAL):
+        wanted = words[base.tokenizer.token_to_id(name)] - center
+        assert torch.nn.functional.cosine_similarity(rows[i] - center, wanted, dim=0) > 0.8
 
 
-def test_the_static_path_is_read_off_the_input_rows(
+def test_the_static_path_is_the_mean_of_the_table(
     grafted: tuple[TwoPathEncoder, torch.Tensor], tokenizer: Tokenizer
 ) -> None:
-    """In width 32 with few pieces shared the map loses directions; what it keeps comes back."""
     encoder, table = grafted
-    ids, mask = batch(tokenizer, TEXTS)
-    found = encoder(ids, mask).static.detach()
+    found = encoder(*batch(tokenizer, TEXTS)).static.detach()
     bags = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
     direct = torch.nn.functional.normalize(torch.stack([table[bag].mean(0) for bag in bags]), dim=-1)
-    assert (found * direct).sum(1).min() > 0.6
-    assert ((found @ direct.T).argmax(1) == torch.arange(len(TEXTS))).all()
+    torch.testing.assert_close(found, direct, atol=0.02, rtol=0)  # int8 rows
+
+
+def test_both_paths_teach_the_table_and_the_old_words_are_left_alone(
+    grafted: tuple[TwoPathEncoder, torch.Tensor], tokenizer: Tokenizer
+) -> None:
+    encoder = copy.deepcopy(grafted[0])
+    for path in ("static", "transformer"):
+        encoder.zero_grad()
+        getattr(encoder(*batch(tokenizer, TEXTS)), path)[:, 0].sum().backward()
+        assert encoder.table.weight.grad is not None
+        assert encoder.table.weight.grad.abs().sum() > 0
+    assert "bert.embeddings.word_embeddings.weight" not in dict(_trained(encoder))
+
+
+def _trained(encoder: TwoPathEncoder) -> list[tuple[str, torch.Tensor]]:
+    return [(name, value) for name, value in encoder.named_parameters() if value.requires_grad]
 
 
 def test_padding_and_neighbours_change_nothing(
@@ -108,7 +132,15 @@ def test_a_saved_encoder_comes_back(
     torch.testing.assert_close(load_encoder(tmp_path)(ids, mask).joint, encoder(ids, mask).joint)
     again = load_base_model(str(tmp_path))  # what the other stages start from
     assert again.tokenizer.encode("bread").ids == tokenizer.encode("bread").ids
-    torch.testing.assert_close(again.model.state_dict(), encoder.bert.state_dict())
+    assert again.shared is not None
+    torch.testing.assert_close(again.shared.rows, encoder.table.weight.detach())
+    states = again.model(input_ids=ids, attention_mask=mask).last_hidden_state  # a plain BertModel reads it as well
+    torch.testing.assert_close(mean_pool(states, mask), encoder(ids, mask).transformer, atol=0.02, rtol=0)
+
+
+def test_a_folder_without_a_second_path_is_refused(tiny_base: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no shared table"):
+        load_encoder(tiny_base)
 
 
 def test_serving_makes_the_same_joint_vector(
@@ -117,15 +149,17 @@ def test_serving_makes_the_same_joint_vector(
     encoder, _ = grafted
     save_encoder(tmp_path / "encoder", encoder, tokenizer)
     base = load_base_model(str(tmp_path / "encoder"))
-    round_to_int8(base.model)
+    round_to_int8(base)
+    assert base.shared is not None
     ids, mask = batch(tokenizer, TEXTS)
-    slots = from_hugging_face(base.model, paths=base.paths)
-    rounded = TwoPathEncoder(base.model)  # type: ignore[arg-type]
-    rounded.paths.load_state_dict(encoder.paths.state_dict())
+    slots = from_hugging_face(base.model, shared=base.shared)
     with torch.no_grad():
-        expected = rounded(ids, mask).joint
-        torch.testing.assert_close(encoder(ids, mask).static, rounded(ids, mask).static)  # trained as it is served
-        found = slots.vector(ids, mask, slots(ids, mask, torch.zeros(len(ids), dtype=torch.int64)))
+        states = slots(ids, mask, torch.zeros(len(ids), dtype=torch.int64))
+        plain = base.model(input_ids=ids, attention_mask=mask).last_hidden_state  # what adapters are trained on
+        torch.testing.assert_close(states, plain, atol=1e-5, rtol=1e-4)
+        static = encoder(ids, mask).static  # trained as it is served
+        expected = base.shared.paths.join(mean_pool(plain, mask), static)
+        found = slots.vector(ids, mask, states)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
     heads = AttentionHeads(2, base.dim, hidden=3)
