@@ -174,7 +174,7 @@ class StaticConfig:
 class DistillConfig:
     """The joint training of both paths."""
 
-    sentences: int = 256_000
+    sentences: int = 224_000
     """English sentences seen, with repetition."""
     batch_sentences: int = 128
     """English sentences of one step; each is a negative of all others."""
@@ -184,7 +184,7 @@ class DistillConfig:
     """Power of a language's number of pairs in the chance of its pairs."""
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
     """Start of a source's name -> how much more often its pairs are drawn."""
-    neighbours: int = 32
+    neighbours: int = 8
     """English sentences of like meaning that stand together in a step; divides `batch_sentences`."""
     pool_batches: int = 128
     """Batches whose sentences are searched together for such neighbours."""
@@ -194,13 +194,13 @@ class DistillConfig:
     """Weight of the pair loss of the transformer path alone."""
     static_weight: float = 0.25
     """Weight of the pair loss of the static path alone."""
-    similarity_weight: float = 10.0
+    similarity_weight: float = 30.0
     """Weight of the teacher's similarities: squared differences of cosines are small numbers."""
-    teacher_weight: float = 0.0
+    teacher_weight: float = 1.0
     """Weight of the cosine between the transformer path and the teacher's vector."""
     max_tokens: int = 64
     """Longer sentences are cut here while training."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 4e-4
     """Peak learning rate of layers and projections."""
     rows_learning_rate: float = 2e-3
     """Peak learning rate of the table."""

@@ -17,7 +17,7 @@ from transformers import BertModel
 from training.base_model import BaseModel, load_base_model
 from training.config import EncoderConfig
 from training.distill import TeacherVectors, distil, near_batches, padded, teach
-from training.examples import Examples, load_examples
+from training.examples import Examples, load_examples, public_rows
 from training.parallel import PackedTokens, Sentences, load_parallel, pack, pair_chances, with_siblings
 from training.shared import Pairs, Tasks, adapt, category_names, moderation_rows
 from training.static_table import draws, train_static_table
@@ -48,10 +48,11 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
     """Train and return the encoder; every stage that `run.runs` already holds for these inputs is taken from there.
 
     Raises:
-        FileNotFoundError: the data folder holds no parallel text.
+        FileNotFoundError: the data folder holds no parallel text, or no moderation rows.
         ValueError: the teacher is another one than the configuration names.
     """
     torch.set_num_threads(run.threads)
+    public_rows(run.data)  # needed last, and missed first
     sentences = load_parallel(run.data / "parallel")
     # Each stage lies inside the one it was made from, under a name of its own settings: to change one keeps the others.
     folder = run.runs / f"encoder-{_key(_digest(sentences), config.seed, *_of_tokenizer(config))}"

@@ -104,8 +104,23 @@ def load_examples(data: Path | None, config: DataConfig) -> Examples:
     if data is None:
         log.warning("no data folder: training on our own ads alone")
         return ads
+    return concatenate([load_public(public_rows(data), config), ads])
+
+
+def public_rows(data: Path) -> Path:
+    """Return the file of public moderation rows in the data folder.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what data is wanted.
+    """
     paths = [data / "moderation" / name for name in ("train.jsonl.xz", "train.jsonl")]
-    return concatenate([load_public(next((p for p in paths if p.is_file()), paths[0]), config), ads])
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"no training rows at {paths[0]}: name the data folder with --data or WARDLINE_DATA; "
+            "training/data/README.md gives its form and the public sources"
+        )
+    return found
 
 
 def load_public(path: Path, config: DataConfig) -> Examples:
@@ -114,15 +129,7 @@ def load_public(path: Path, config: DataConfig) -> Examples:
     Args:
         path: `train.jsonl(.xz)` in the form `training/data/README.md` describes.
         config: `licences` and `also_sources`; `without_sources` is left to the stages.
-
-    Raises:
-        FileNotFoundError: no such file; the message says what data is wanted.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no training rows at {path}: name the data folder with --data or WARDLINE_DATA; "
-            "training/data/README.md gives its form and the public sources"
-        )
     rows = load_dataset("json", data_files={"train": str(path)}, split="train")
     licensed = np.isin(rows["licence"], config.licences) | np.isin(rows["source"], config.also_sources)
     rows = rows.select(np.flatnonzero(licensed))

@@ -67,7 +67,7 @@ def test_the_encoders_configuration(tmp_path: Path) -> None:
     [
         ("alpha: 1.5", "alpha: found 1.5, allowed 0 to 1"),
         ("caps: {bible: 1.0}", "caps: found 1.0 for 'bible', allowed above 0 and below 1"),
-        ("distil: {pair: 3}", "unknown key 'pair', allowed: batch_pairs"),
+        ("distil: {pair: 3}", "unknown key 'pair', allowed: alpha, batch_sentences"),
     ],
 )
 def test_a_wrong_encoder_configuration_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -91,8 +91,8 @@ def test_the_loss_is_the_sum_of_its_parts(made: Made) -> None:
     want = infonce(left.joint, right.joint, temperature=0.05, group=group)
     want = want + 0.5 * infonce(left.transformer, right.transformer, temperature=0.05, group=group)
     want = want + 0.25 * infonce(left.static, right.static, temperature=0.05, group=group)
-    want = want + 5 * similarity_loss(left.joint[:3], left.joint[:3], teacher.of(NUMBERS[rows][:3]))
-    want = want + 5 * similarity_loss(left.joint, right.joint, teacher.of(NUMBERS[rows]))
+    want = want + 15 * similarity_loss(left.joint[:3], left.joint[:3], teacher.of(NUMBERS[rows][:3]))
+    want = want + 15 * similarity_loss(left.joint, right.joint, teacher.of(NUMBERS[rows]))
     taught = teacher.of(NUMBERS[rows])
     cosines = [(part.transformer * taught).sum(1) for part in (left, right)]
     want = want + 0.5 * (1 - (cosines[0][:3].mean() + cosines[1].mean()) / 2)

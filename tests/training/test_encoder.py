@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.config import DistillConfig, EncoderConfig, StaticConfig
+from training.config import DataConfig, DistillConfig, EncoderConfig, SharedConfig, StaticConfig
 from training.encoder import EncoderRun, train_encoder
 from training.two_paths import load_encoder
 
@@ -23,17 +23,30 @@ def run(tmp_path: Path) -> EncoderRun:
     rows = [
         {"en": en, "source": "docs", "translations": {"uk": other}} for en, other in zip(ENGLISH, OTHERS, strict=True)
     ]
+    rows += [{"en": "Food > Bread", "source": "shopify_taxonomy", "translations": {"uk": "Їжа > Хліб"}}]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "part-0.jsonl").write_text(text, encoding="utf-8")
+    folder = tmp_path / "data" / "moderation"
+    folder.mkdir()
+    posts = [
+        {"text": text, "labels": {"hate": k % 2}, "source": "posts", "licence": "open", "lang": "en", "kind": "post",
+         "group": f"g{k}"} for k, text in enumerate(ENGLISH)
+    ]  # fmt: skip
+    (folder / "train.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts), encoding="utf-8")
+    ad = {"kind": "positive", "lang": "en", "title": "Free bet", "labels": ["gambling"]}
+    ads = [{"id": f"ad-{k}", **ad} for k in range(4)]
+    (tmp_path / "ads.jsonl").write_text("".join(json.dumps(ad) + "\n" for ad in ads), encoding="utf-8")
     return EncoderRun(data=tmp_path / "data", out=tmp_path / "out", runs=tmp_path / "runs", threads=1)
 
 
 @pytest.fixture
-def config(tiny_base: Path) -> EncoderConfig:
+def config(tiny_base: Path, tmp_path: Path) -> EncoderConfig:
     return EncoderConfig(
         teacher=str(tiny_base), teacher_sha256="", vocabulary=400, alphabet=60, tokenizer_sentences=50,
         static=StaticConfig(dim=32, pairs=320, batch_pairs=16, checkpoint_steps=5),
         distil=DistillConfig(sentences=192, batch_sentences=6, neighbours=3, pool_batches=2, checkpoint_steps=5),
+        shared=SharedConfig(rank=2, moderation_rows=6, topic_rows=4, sentences=12),
+        data=DataConfig(ads=str(tmp_path / "ads.jsonl")),
     )  # fmt: skip
 
 
@@ -41,6 +54,7 @@ def test_a_run_leaves_an_encoder_and_the_next_one_takes_it(
     run: EncoderRun, config: EncoderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train_encoder(config, run)
+    monkeypatch.setattr("training.encoder.adapt", lambda *_, **__: pytest.fail("adapted again"))
     monkeypatch.setattr("training.encoder.distil", lambda *_, **__: pytest.fail("trained again"))
     again = train_encoder(config, run)
     saved = load_encoder(run.out)
@@ -52,6 +66,10 @@ def test_a_run_leaves_an_encoder_and_the_next_one_takes_it(
     ]  # fmt: skip
 
 
-def test_without_parallel_text_the_message_says_what_is_wanted(config: EncoderConfig, tmp_path: Path) -> None:
+def test_missing_data_is_told_before_anything_is_trained(run: EncoderRun, config: EncoderConfig) -> None:
+    (run.data / "parallel" / "part-0.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match=r"no parallel text .* training/data/README\.md"):
-        train_encoder(config, EncoderRun(data=tmp_path, out=tmp_path / "out", runs=tmp_path / "runs"))
+        train_encoder(config, run)
+    (run.data / "moderation" / "train.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no training rows .* training/data/README\.md"):
+        train_encoder(config, run)

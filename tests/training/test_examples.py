@@ -19,6 +19,7 @@ from training.examples import (
     fold_of,
     load_ads,
     load_public,
+    public_rows,
     target_row,
 )
 
@@ -107,7 +108,7 @@ def test_public_rows(tmp_path: Path, name: str) -> None:
 
 def test_without_data_the_message_says_what_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"WARDLINE_DATA; training/data/README\.md"):
-        load_public(tmp_path / "train.jsonl.xz", DataConfig())
+        public_rows(tmp_path)
 
 
 def test_of_our_own_ads_every_head_but_toxic_is_known(tmp_path: Path) -> None:
