@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 LINEARS = ("query", "key", "value", "out", "up", "down")
@@ -27,6 +29,12 @@ HUGGING_FACE_LINEARS = {
 """Our name of a linear layer -> its path inside `encoder.layer.<i>` of a Hugging Face `BertModel`."""
 
 HUGGING_FACE_NORMS = {"attention_norm": "attention.output.LayerNorm", "output_norm": "output.LayerNorm"}
+
+
+PATHS = "paths.safetensors"
+"""The shared table and second path of an encoder that has them, beside its `model.safetensors`."""
+TABLE = "table"
+"""Name of the table's rows in that file."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,23 @@ class SharedTable:
         with torch.no_grad():
             found: Tensor = self.paths.input(self.rows)
         return found
+
+
+def load_shared(folder: Path) -> SharedTable | None:
+    """Return the shared table and second path that lie beside an encoder's weights, None where there are none."""
+    if not (folder / PATHS).is_file():
+        return None
+    state = load_file(str(folder / PATHS))
+    rows = state.pop(TABLE)
+    paths = JoinedPaths(rows.shape[1])
+    paths.load_state_dict(state)
+    return SharedTable(rows, paths.eval())
+
+
+def save_shared(folder: Path, shared: SharedTable) -> None:
+    """Write the file that `load_shared` reads."""
+    state = {TABLE: shared.rows.detach(), **shared.paths.state_dict()}
+    save_file({name: value.contiguous() for name, value in state.items()}, str(folder / PATHS))
 
 
 class SlotEncoder(nn.Module):

@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
-from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, JoinedPaths, SharedTable, int8_rows
+from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, SharedTable, int8_rows, load_shared
 
-PATHS = "paths.safetensors"
-"""The shared table and second path of an encoder that has them, beside its `model.safetensors`."""
-TABLE = "table"
-"""Name of the table's rows in that file."""
 LINEAR_LEVELS = 64
 """Largest int8 value of a linear layer's weight: 7 bits, so that 16-bit sums on a CPU without VNNI cannot saturate."""
 
@@ -66,23 +61,6 @@ def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     model = AutoModel.from_pretrained(source, add_pooling_layer=False)
     shared = load_shared(folder) if folder else None
     return BaseModel(model=model.eval(), tokenizer=tokenizer, name=name, sha256=found, shared=shared)
-
-
-def load_shared(folder: Path) -> SharedTable | None:
-    """Return the shared table and second path that lie beside an encoder's weights, None where there are none."""
-    if not (folder / PATHS).is_file():
-        return None
-    state = load_file(str(folder / PATHS))
-    rows = state.pop(TABLE)
-    paths = JoinedPaths(rows.shape[1])
-    paths.load_state_dict(state)
-    return SharedTable(rows, paths.eval())
-
-
-def save_shared(folder: Path, shared: SharedTable) -> None:
-    """Write the file that `load_shared` reads."""
-    state = {TABLE: shared.rows.detach(), **shared.paths.state_dict()}
-    save_file({name: value.contiguous() for name, value in state.items()}, str(folder / PATHS))
 
 
 def _folder(name: str) -> Path | None:

@@ -17,8 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from retrieval_shared.torch_encoder import JoinedPaths, SharedTable, int8_rows, mean_pool
-from training.base_model import load_shared, save_shared
+from retrieval_shared.torch_encoder import JoinedPaths, SharedTable, int8_rows, load_shared, mean_pool, save_shared
 from training.tokenizer import SPECIAL, START
 
 _RIDGE = 1e-2
