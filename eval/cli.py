@@ -66,6 +66,10 @@ def moderation(
 def encoder(
     bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle; the shipped one by default.")] = None,
     beside: Annotated[list[Path] | None, typer.Option(help="Another bundle to set beside it; may be repeated.")] = None,
+    paths: Annotated[
+        Path | None,
+        typer.Option(help="The float32 encoder folder that `train encoder` leaves: what int8 costs, each path alone."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="The data folder.", envvar="WARDLINE_DATA")] = None,
     out: Annotated[Path, typer.Option(help="Where encoder.json and encoder.html go.")] = REPORTS,
     quick: Annotated[bool, typer.Option(help="A few dozen sentences per language: does everything run?")] = False,
@@ -73,14 +77,15 @@ def encoder(
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 200,
 ) -> None:
     """Measure a sentence encoder in many languages."""
+    from eval.compared import load_compared
     from eval.datasets import data_folder
-    from eval.encoder import Options, evaluate, load_encoders, write_encoder
+    from eval.encoder import Options, evaluate, write_encoder
 
     folder = data_folder(data)
-    loaded = load_encoders([bundle, *(beside or [])])
+    compared = load_compared([bundle, *(beside or [])], paths=paths)
     with _progress() as progress:
         options = Options(seed=seed, resamples=resamples, quick=quick, progress=progress)
-        report = evaluate(loaded.encoders, folder, tokens=loaded.tokenizers, bundle=loaded.bundle, options=options)
+        report = evaluate(compared, folder, options)
     files = write_encoder(report, out)
     console.print(f"{files.json}\n{files.html}", soft_wrap=True)
 

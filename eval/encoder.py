@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
+from eval.bench.machine import this_machine
+from eval.compared import Compared
 from eval.document import plain
 from eval.page import render
 from eval.report import ReportFiles, write_report
@@ -17,13 +18,14 @@ from eval.scores import Progress
 from eval.sections.encoder import SECTIONS
 from eval.sentences import NTREX, TATOEBA, Pool, ScoredPairs, Topics, load_pools, load_scored_pairs, load_topics
 from eval.suites.bitext import bitext_report, pool_texts
-from eval.suites.fertility import TokenSource, fertility_report
+from eval.suites.fertility import fertility_report
 from eval.suites.geometry import geometry_report
 from eval.suites.similarity import pair_texts, similarity_report
+from eval.suites.speed import ROUNDS, Clock, speed_report
 from eval.suites.topics_probe import asked_texts, topics_report
-from eval.vectors import Embedder, SentenceEncoder
-from retrieval_shared import Encoder
-from retrieval_shared.bundle import TOKENIZER, Bundle, load_bundle
+from eval.training_record import training_record
+from eval.vectors import Embedder
+from retrieval_shared.bundle import Bundle
 
 QUICK_ROWS = 40
 """Sentence pairs per language of a quick run: it shows that everything runs, not how good the encoder is."""
@@ -43,6 +45,8 @@ class Options:
     """Thin every suite to `QUICK_ROWS` rows per language; the probe still learns from all its English rows."""
     progress: Progress | None = None
     """Called while texts are encoded."""
+    clock: Clock = time.perf_counter
+    """Times the encoders."""
     now: datetime | None = None
     """Date of the report; None takes the clock."""
 
@@ -76,18 +80,6 @@ class Sentences:
         )
 
 
-@dataclass(frozen=True)
-class BundleEncoders:
-    """The encoders of some bundles."""
-
-    bundle: Bundle
-    """The first bundle, which the report is about."""
-    encoders: dict[str, SentenceEncoder]
-    """Name -> encoder, in the order given."""
-    tokenizers: dict[str, Tokenizer]
-    """Name -> its tokenizer."""
-
-
 def load_sentences(data_dir: Path) -> Sentences:
     """Return what every encoder is asked.
 
@@ -102,51 +94,19 @@ def load_sentences(data_dir: Path) -> Sentences:
     )
 
 
-def load_encoders(paths: Sequence[Path | None]) -> BundleEncoders:
-    """Return the encoders of the bundles at `paths` (None: the shipped one), named after bundle, version and folder.
-
-    Raises:
-        ValueError: no path is given, or two name one bundle.
-        BundleError: a bundle is missing or damaged.
-    """
-    bundles = {_name(bundle): bundle for bundle in map(load_bundle, paths)}
-    if not bundles or len(bundles) < len(paths):
-        raise ValueError(
-            f"bundles: found {len(paths)}, {len(bundles)} different, expected different ones, at least one"
-        )
-    return BundleEncoders(
-        bundle=next(iter(bundles.values())),
-        encoders={name: Encoder.load(bundle.path) for name, bundle in bundles.items()},
-        tokenizers={name: Tokenizer.from_file(str(bundle.file(TOKENIZER))) for name, bundle in bundles.items()},
-    )
-
-
-def evaluate(
-    encoders: Mapping[str, SentenceEncoder],
-    data_dir: Path,
-    *,
-    tokens: Mapping[str, TokenSource] | None = None,
-    bundle: Bundle | None = None,
-    options: Options | None = None,
-) -> dict[str, Any]:
+def evaluate(compared: Compared, data_dir: Path, options: Options | None = None) -> dict[str, Any]:
     """Return the whole report as JSON values.
 
     Args:
-        encoders: name -> encoder, in the order of the columns; the first is the shipped one.
+        compared: the encoders.
         data_dir: the data folder.
-        tokens: name -> tokenizer, or token counter, of the encoders whose fertility is asked.
-        bundle: the bundle the first encoder is of; None where it is of none.
         options: see `Options`.
 
     Raises:
-        ValueError: there are no encoders, `tokens` names one that is not there, a file is missing or malformed, or an
-            encoder returned vectors that are not finite or not of unit length.
+        ValueError: a file is missing or malformed, or an encoder returned vectors that are not finite or not of unit
+            length.
     """
-    options, tokens = options or Options(), tokens or {}
-    if not encoders:
-        raise ValueError("encoders: found none, expected at least one")
-    if unknown := sorted(set(tokens) - set(encoders)):
-        raise ValueError(f"tokens: found {', '.join(unknown)}, allowed {', '.join(encoders)}")
+    options = options or Options()
     sentences = load_sentences(data_dir)
     if options.quick:
         sentences = sentences.thinned(QUICK_ROWS, seed=options.seed)
@@ -157,11 +117,11 @@ def evaluate(
         "resamples": options.resamples,
         "quick": options.quick,
         "n": sentences.n,
-        "bundle": _bundle(bundle),
-        "encoders": [
-            _measured(name, encoder, sentences, tokens=tokens.get(name), options=options)
-            for name, encoder in encoders.items()
-        ],
+        "bundle": _bundle(compared.bundle),
+        "float32": compared.float32,
+        "training": training_record(compared.bundle) if compared.bundle else None,
+        "speed": _speed(compared, sentences, options),
+        "encoders": [_measured(name, compared, sentences, options) for name in compared.encoders],
     }
     document: dict[str, Any] = plain(report)
     return document
@@ -173,6 +133,7 @@ def page(report: Mapping[str, Any]) -> str:
     meta = [
         f"{report['created']} · n = {report['n']} rows · seed {report['seed']}" + (" · quick run" * report["quick"]),
         f"bundle {bundle['name']} · sha256 {bundle['digest']}" if bundle else "of no bundle",
+        *_float32(report["float32"]),
         "encoders: " + ", ".join(f"{each['name']} (d = {each['dim']})" for each in report["encoders"]),
     ]
     return render(report["title"], meta=meta, sections=[section(report) for section in SECTIONS])
@@ -183,11 +144,21 @@ def write_encoder(report: Mapping[str, Any], folder: Path) -> ReportFiles:
     return write_report(report, folder, name=NAME, draw=page)
 
 
-def _measured(
-    name: str, encoder: SentenceEncoder, sentences: Sentences, *, tokens: TokenSource | None, options: Options
-) -> dict[str, Any]:
+def _speed(compared: Compared, sentences: Sentences, options: Options) -> dict[str, Any] | None:
+    """Return how fast the bundles are; None without one."""
+    if not compared.served:
+        return None
+    rounds = 1 if options.quick else ROUNDS
+    found = speed_report(
+        sentences.ntrex, compared.served, clock=options.clock, rounds=rounds, progress=options.progress
+    )
+    return {"machine": this_machine(), **found}
+
+
+def _measured(name: str, compared: Compared, sentences: Sentences, options: Options) -> dict[str, Any]:
     """Return one encoder's figures; each suite's texts are encoded in one go, so that each has one progress bar."""
-    embed = Embedder(encoder, name=name, progress=options.progress)
+    embed = Embedder(compared.encoders[name], name=name, progress=options.progress)
+    tokens = compared.tokens.get(name)
     drawn = {"resamples": options.resamples, "seed": options.seed}
     embed(pool_texts(sentences.ntrex), what="NTREX")
     ntrex, geometry = bitext_report(sentences.ntrex, embed, **drawn), geometry_report(sentences.ntrex, embed)
@@ -198,6 +169,7 @@ def _measured(
     embed(asked_texts(sentences.topics), what="SIB-200")
     return {
         "name": name,
+        "bundle": name in compared.served,
         "dim": embed.dim,
         "texts": embed.texts,
         "zero_vectors": embed.zeros,
@@ -210,11 +182,11 @@ def _measured(
     }
 
 
+def _float32(part: Mapping[str, Any] | None) -> list[str]:
+    return [f"float32 weights sha256 {part['sha256']}"] if part else []
+
+
 def _bundle(bundle: Bundle | None) -> dict[str, str] | None:
     if bundle is None:
         return None
     return {"name": f"{bundle.manifest.name}@{bundle.manifest.version}", "digest": bundle.manifest.digest}
-
-
-def _name(bundle: Bundle) -> str:
-    return f"{bundle.manifest.name}@{bundle.manifest.version} ({bundle.path.name})"

@@ -20,7 +20,9 @@ figcaption, caption { color: #3b414a; font-size: .9rem; text-align: left; paddin
 .scroll { overflow-x: auto; margin: 1.2rem 0; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .7rem .22rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid #eceef1; }
-th { font-weight: 600; border-bottom: 1px solid #9aa1ab; vertical-align: bottom; }
+th { font-weight: 600; border-bottom: 1px solid #9aa1ab; vertical-align: bottom; white-space: normal; }
+table.narrow td { white-space: normal; }
+th[colspan] { border-bottom: 0; padding-left: 1.2rem; }
 th:first-child, td:first-child { text-align: left; }
 tr.total td { font-weight: 600; border-top: 1px solid #9aa1ab; }
 """
@@ -52,17 +54,37 @@ class SectionBuilder:
         return self
 
     def table(
-        self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, totals: int = 0
+        self,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        caption: str,
+        totals: int = 0,
+        groups: Sequence[tuple[str, int]] = (),
+        narrow: bool = False,
     ) -> SectionBuilder:
-        """Add a table; the last `totals` rows stand out."""
+        """Add a table.
+
+        Args:
+            headers: one per column.
+            rows: the cells.
+            caption: stands above.
+            totals: how many of the last rows stand out.
+            groups: a line above the headers: titles, and over how many columns each stands.
+            narrow: break lines within cells rather than let the table be wider than the page.
+        """
         head = "".join(f'<th scope="col">{escape(header)}</th>' for header in headers)
+        if groups:
+            over = "".join(f'<th scope="colgroup" colspan="{n}">{escape(title)}</th>' for title, n in groups)
+            head = f"{over}</tr>\n<tr>{head}"
         cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
         plain, total = cells[: len(rows) - totals], cells[len(rows) - totals :]
         body = "".join(f"<tr>{row}</tr>\n" for row in plain) + "".join(
             f'<tr class="total">{row}</tr>\n' for row in total
         )
+        kind = ' class="narrow"' if narrow else ""
         self.parts.append(
-            f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
+            f'<div class="scroll"><table{kind}><caption>{escape(caption)}</caption>'
             f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
         )
         return self

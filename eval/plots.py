@@ -17,6 +17,12 @@ LIGHT, DARK = (240, 244, 249), (20, 66, 120)
 PANEL, GAP, COLUMNS = 112, 52, 4
 """Side of one small multiple, the room around it, and how many stand side by side; all in pixels."""
 
+WIDE, HIGH, BESIDE, ABOVE, ACROSS = 232, 128, 68, 66, 3
+"""Width and height of a curve over steps, the room beside and above it, and how many stand side by side."""
+
+MOST_POINTS = 200
+"""Points of a curve that are drawn: more cannot be told apart in its width."""
+
 LETTER = 6.1
 """Width of a letter of the labels, on average, in pixels: to leave room for the longest."""
 
@@ -83,7 +89,10 @@ def heat_map(
     rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], *, name: str, x: str, y: str
 ) -> str:
     """Return a heat map of values in [0, 1] with the number, in hundredths, in every cell; a missing value is blank."""
-    left, wide, high, top = _room(rows), 34, 20, 18
+    wide, high, top = 34, 20, 18
+    # The names below lean to the left, the first one the most.
+    reach = max((_lean(column) - wide * (j + 0.5) for j, column in enumerate(columns)), default=0.0)
+    left = max(_room(rows), math.ceil(reach))
     bottom = top + high * len(rows)
     parts = [_text(left - 7, 11, f"{y} ↓", anchor="end", bold=True)]
     for i, row in enumerate(values):
@@ -104,6 +113,53 @@ def heat_map(
     fall = math.ceil(0.8 * _room(columns))
     parts.append(_text(left, bottom + fall + 16, f"{x} →", bold=True))
     return _svg("".join(parts), max(left + wide * len(columns), left + 120) + 10, bottom + fall + 26, name=name)
+
+
+def curves(records: Records, *, name: str, x: str, y: str) -> str:
+    """Return small multiples, one curve over its own axes each; records have a title and points [[x, y], ...].
+
+    A point with a missing value is left out. The horizontal axis starts at 0, the vertical one below the lowest point.
+    """
+    panels = [_curve(record, x=x, y=y) for record in records]
+    across, down = WIDE + BESIDE, HIGH + ABOVE
+    placed = "".join(
+        f'<g transform="translate({BESIDE - 10 + across * (i % ACROSS)} {26 + down * (i // ACROSS)})">{panel}</g>'
+        for i, panel in enumerate(panels)
+    )
+    shown = min(max(len(panels), 1), ACROSS)
+    return _svg(placed, across * shown + 14, down * max(1, math.ceil(len(panels) / ACROSS)) + 4, name=name)
+
+
+def _curve(record: Mapping[str, Any], *, x: str, y: str) -> str:
+    points = [(float(px), float(py)) for px, py in record["points"] if px is not None and py is not None]
+    # Backwards, so that the last point is always among those kept.
+    kept = points[:: -max(1, math.ceil(len(points) / MOST_POINTS))][::-1]
+    end = max((px for px, _ in points), default=0.0) or 1.0
+    levels = _round_numbers(min((py for _, py in points), default=0.0), max((py for _, py in points), default=1.0))
+    low, span = levels[0], levels[-1] - levels[0]
+    parts = [_text(0, -10, record["title"], bold=True)]
+    for level in levels:
+        height = HIGH * (1 - (level - low) / span)
+        parts.append(f'<path d="M0 {_at(height)}H{WIDE}" stroke="{FAINT}"/>')
+        parts.append(_text(-5, height + 3, f"{level:g}", anchor="end", size=9))
+    ticks = [tick for tick in _round_numbers(0.0, end) if tick <= end]
+    parts += [_text(WIDE * tick / end, HIGH + 12, f"{tick:g}", anchor="middle", size=9) for tick in ticks]
+    parts.append(f'<path d="M0 0V{HIGH}H{WIDE}" fill="none" stroke="#8a8f98"/>')
+    line = " ".join(f"{_at(WIDE * px / end)},{_at(HIGH * (1 - (py - low) / span))}" for px, py in kept)
+    parts.append(f'<polyline points="{line}" fill="none" stroke="{SERIES[0]}" stroke-width="1.4"/>')
+    parts.append(_text(WIDE / 2, HIGH + 26, x, anchor="middle", size=10))
+    parts.append(_text(-40, HIGH / 2, y, anchor="middle", size=10, turn=-90))
+    return "".join(parts)
+
+
+def _round_numbers(low: float, high: float, *, most: int = 4) -> list[float]:
+    """Return round numbers at even distances, at least two, from one at or below `low` to one at or above `high`."""
+    span = high - low or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(power * times for times in (1, 2, 5, 10) if span <= power * times * most * (1 + 1e-9))
+    # A little inwards: floating point must not push an end that is round already to the next one.
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * k for k in range(first, max(last, first + 1) + 1)]
 
 
 def _multiples(panels: Sequence[str], *, name: str, x: str, y: str) -> str:
@@ -173,6 +229,11 @@ def _shade(value: float) -> str:
 
 def _room(labels: Sequence[str]) -> int:
     return math.ceil(LETTER * max((len(label) for label in labels), default=0)) + 14
+
+
+def _lean(label: str) -> float:
+    """Return how far a label that is turned by 50 degrees reaches to the left."""
+    return 0.65 * LETTER * len(label)
 
 
 def _at(value: float) -> str:

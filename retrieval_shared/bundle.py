@@ -20,6 +20,8 @@ DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "default"
 
 GRAPH, BASE_WEIGHTS, TOKENIZER = "encoder.onnx", "base.int8.bin", "tokenizer.json"
 CALIBRATION, THRESHOLDS, CONFIG = "calibration.json", "thresholds.json", "training.json"
+ENCODER_RECORD = "encoder.json"
+"""How the encoder of a bundle was trained; older bundles have none."""
 REQUIRED = (GRAPH, BASE_WEIGHTS, TOKENIZER, CALIBRATION, THRESHOLDS, CONFIG)
 """Files every bundle holds; adapters and the model card come on top."""
 

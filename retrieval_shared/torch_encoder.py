@@ -1,6 +1,6 @@
 """The encoder in torch, for training and export: a BERT-family stack whose every linear layer carries LoRA slots.
 
-The only serving-side file that imports torch; the served package leaves it out.
+Of the serving side only the files named `torch_...` import torch; the served package leaves them out.
 """
 
 from __future__ import annotations
@@ -69,10 +69,12 @@ class SlotLinear(nn.Module):
     with the LoRA scale already in it, and slot 0 holds zeros, which is the plain base layer.
     """
 
-    def __init__(self, n_in: int, n_out: int, *, slots: int, rank: int) -> None:
+    bias: nn.Parameter | None
+
+    def __init__(self, n_in: int, n_out: int, *, slots: int, rank: int, bias: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(n_in, n_out))
-        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.weight = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.lora_a = nn.Parameter(torch.zeros(slots, n_in, rank))
         self.lora_b = nn.Parameter(torch.zeros(slots, rank, n_out))
 
@@ -80,7 +82,8 @@ class SlotLinear(nn.Module):
         """Return `[b, t, out]` for `x` `[b, t, in]` and `slot` int64 `[b]` in `[0, K)`."""
         # index_select, not indexing: it exports as one Gather over a named initialiser.
         delta = (x @ self.lora_a.index_select(0, slot)) @ self.lora_b.index_select(0, slot)  # [b, t, out]
-        return x @ self.weight + self.bias + delta
+        base = x @ self.weight
+        return (base if self.bias is None else base + self.bias) + delta
 
 
 class Block(nn.Module):
@@ -113,11 +116,25 @@ class Block(nn.Module):
         return after
 
 
+class Projection(nn.Module):
+    """`x W + b` with W as `[in, out]`: it exports as one MatMul over a named initialiser, which a `Linear` does not."""
+
+    def __init__(self, n_in: int, n_out: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[..., out]` for `x` `[..., in]`."""
+        product = x @ self.weight
+        return product if self.bias is None else product + self.bias
+
+
 class JoinedPaths(nn.Module):
     """Two paths from one table of subword rows `e`, and one vector from both.
 
-    The transformer reads `x_i = W e_i + c` and gives the states `h_i`; `transformer = unit(mean_i h_i)` over all
-    tokens, `static = unit(mean_i e_i)` over the tokens that are not special, `joint = unit(J [transformer; static])`.
+    The transformer reads `x_i = e_i W + c` and gives the states `h_i`; `transformer = unit(mean_i h_i)` over all
+    tokens, `static = unit(mean_i e_i)` over the tokens that are not special, `joint = unit([transformer; static] J)`.
     """
 
     SPECIAL = 4
@@ -125,8 +142,8 @@ class JoinedPaths(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.input = nn.Linear(dim, dim)
-        self.joint = nn.Linear(2 * dim, dim, bias=False)
+        self.input = Projection(dim, dim, bias=True)
+        self.joint = Projection(2 * dim, dim, bias=False)
 
     def forward(self, rows: Tensor, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the joint vectors `[b, d]`.
@@ -221,10 +238,15 @@ class SlotEncoder(nn.Module):
         return joint
 
     def _rows(self, input_ids: Tensor) -> Tensor:
-        b, t = input_ids.shape
-        flat = input_ids.reshape(-1)
-        rows = self.table.index_select(0, flat).to(torch.float32) * self.table_scale.index_select(0, flat)  # [b*t, d]
-        return rows.view(b, t, -1)
+        return read_rows(self.table, self.table_scale, input_ids)
+
+
+def read_rows(table: Tensor, scale: Tensor, input_ids: Tensor) -> Tensor:
+    """Return float32 rows `[b, t, d]` for `input_ids` `[b, t]`: int8 `table` `[V, d]` times `scale` `[V, 1]`."""
+    b, t = input_ids.shape
+    flat = input_ids.reshape(-1)
+    rows = table.index_select(0, flat).to(torch.float32) * scale.index_select(0, flat)  # [b*t, d]
+    return rows.view(b, t, -1)
 
 
 def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -235,8 +257,12 @@ def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
-    """Return `(int8, scale)`: `weight` `[n, d]` in [-levels, levels], one scale per row; the product restores it."""
-    scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / levels  # [n, 1]
+    """Return `(int8, scale)`: `weight` `[n, d]` in [-levels, levels], one scale per row; the product restores it.
+
+    Scales keep 12 bits of mantissa: the products are then exact, and to round again changes no bit.
+    """
+    scale = weight.abs().amax(1, keepdim=True).float().clamp(min=1e-12) / levels  # [n, 1]
+    scale = ((scale.view(torch.int32) + 0x7FF) & ~0x7FF).view(torch.float32)  # up, so that nothing is clipped
     return (weight / scale).round().clamp(-levels, levels).to(torch.int8), scale
 
 
@@ -287,7 +313,7 @@ def from_hugging_face(
             for ours, theirs in HUGGING_FACE_LINEARS.items():
                 linear = cast("SlotLinear", block.linears[ours])
                 linear.weight.copy_(state[f"encoder.layer.{i}.{theirs}.weight"].T)
-                linear.bias.copy_(state[f"encoder.layer.{i}.{theirs}.bias"])
+                cast("nn.Parameter", linear.bias).copy_(state[f"encoder.layer.{i}.{theirs}.bias"])
                 for k, adapter in enumerate(adapters, start=1):
                     if f"layer.{i}.{ours}.a" in adapter:  # an adapter over fewer linears leaves the others at the base
                         linear.lora_a[k] = adapter[f"layer.{i}.{ours}.a"]
@@ -300,18 +326,22 @@ def _copy_norm(norm: nn.LayerNorm, state: Mapping[str, Tensor], name: str) -> No
     norm.bias.copy_(state[f"{name}.bias"])
 
 
-def peft_adapter(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return `layer.<i>.<linear>.{a,b}` -> `[in, r]`, `[r, out]` from the state dict of a PEFT LoRA over a `BertModel`.
+def peft_adapter(state: Mapping[str, Tensor], linears: Mapping[str, str] = HUGGING_FACE_LINEARS) -> dict[str, Tensor]:
+    """Return `layer.<i>.<linear>.{a,b}` -> `[in, r]`, `[r, out]` from the state dict of a PEFT LoRA.
 
     PEFT stores A as `[r, in]` and B as `[out, r]`; missing layers (an adapter over fewer linears) are left out.
+
+    Args:
+        state: PEFT's names -> matrices.
+        linears: our name of a linear layer -> its path inside a block; those of a `BertModel` unless told.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        for ours, theirs in HUGGING_FACE_LINEARS.items():
+        for ours, theirs in linears.items():
             for side in ("a", "b"):
                 mark = f".{theirs}.lora_{side.upper()}."
                 prefix, at, _ = name.partition(mark)
-                layer = prefix.rpartition("layer.")[2]
+                layer = prefix.rpartition(".")[2]
                 # "output.dense" is also the tail of "attention.output.dense": the layer number must follow directly.
                 if at and layer.isdigit():
                     found[f"layer.{layer}.{ours}.{side}"] = tensor.detach().float().T.contiguous()

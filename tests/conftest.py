@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from retrieval_shared.bundle import Bundle
     from training.config import ModerationConfig
 
@@ -30,6 +32,26 @@ pause match play responsibly loan crypto invest cure miracle doctor replica watc
 last chance
 """.split()  # noqa: SIM905 - a list of so many words would fill the page
 DIM, LAYERS, ATTENTION_HEADS, POSITIONS, MAX_TOKENS = 32, 2, 4, 320, 48
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ROBERTA_SPECIAL = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
+FAMILIES = {
+    "bert": {"max_position_embeddings": POSITIONS},
+    # Two positions go to the padding: ids and positions lie as in XLM-R's own checkpoints.
+    "roberta": {"max_position_embeddings": POSITIONS + 2, "pad_token_id": 1},
+    "xlm-roberta": {"max_position_embeddings": POSITIONS + 2, "pad_token_id": 1},
+    # The settings of version 3 of the checkpoints, mDeBERTa's too, with fewer buckets.
+    "deberta-v2": {
+        "max_position_embeddings": POSITIONS, "relative_attention": True, "position_buckets": 16, "type_vocab_size": 0,
+        "norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+    },
+    # One block sees everything, the other 8 tokens on each side.
+    "modernbert": {
+        "max_position_embeddings": 1_024, "local_attention": 16, "pad_token_id": 0, "bos_token_id": 2,
+        "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3,
+    },
+}  # fmt: skip
+"""`model_type` -> what its tiny configuration has beside its sizes."""
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +74,44 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+        model = BertModel(config, add_pooling_layer=False)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() == 1:  # equal norms and biases would be exported as one
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`model_type` -> a folder as `tiny_base` is, for each family of encoders."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    folders = {}
+    for name, own in FAMILIES.items():
+        folders[name] = tmp_path_factory.mktemp(name)
+        vocabulary = _save_tokenizer(folders[name], ROBERTA_SPECIAL if "roberta" in name else SPECIAL)
+        config = AutoConfig.for_model(
+            name,
+            vocab_size=vocabulary,
+            hidden_size=DIM,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=ATTENTION_HEADS,
+            intermediate_size=2 * DIM,
+            initializer_range=0.2,
+            **own,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            model = AutoModel.from_config(config)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    if parameter.dim() == 1:  # as in `tiny_base`
+                        parameter.add_(0.1 * torch.randn_like(parameter))
+            model.save_pretrained(folders[name])
+    return folders
 
 
 @pytest.fixture(scope="session")
@@ -143,12 +201,11 @@ def data_dir() -> Path:
     return Path(named)
 
 
-def _save_tokenizer(folder: Path) -> int:
-    """Save a lower-casing WordPiece tokenizer and return the size of its vocabulary."""
+def _save_tokenizer(folder: Path, special: Sequence[str] = SPECIAL) -> int:
+    """Save a lower-casing WordPiece tokenizer, special tokens first, and return the size of its vocabulary."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [*string.ascii_lowercase, *string.digits]
     pieces = [*special, *string.punctuation, "£", "€", *letters, *(f"##{letter}" for letter in letters), *WORDS]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}

@@ -14,7 +14,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, SlotEncoder, from_hugging_face, peft_adapter
+from retrieval_shared.torch_families import (
+    BERT,
+    FAMILIES,
+    AnySlotEncoder,
+    Family,
+    family_adapter,
+    family_of,
+    slot_encoder,
+)
 from training.base_model import BaseModel
 from training.config import AdapterConfig, HeadsConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, concatenate
@@ -58,7 +66,7 @@ def train_adapter(
     sample = _sample(examples, config, rng)
     weighted = weigh(sample, ad_weight=1.0, unlabelled_share=heads.unlabelled_share)
     token_ids = [encoding.ids[: config.max_tokens] for encoding in base.tokenizer.encode_batch(list(sample.texts))]
-    model = get_peft_model(base.model, lora_config(config))
+    model = get_peft_model(base.model, lora_config(config, family_of(base.model.config)))
     pool = AttentionHeads(len(HEADS), base.dim, hidden=heads.hidden, dropout=heads.dropout)
     steps: list[Callable[[], Tensor]] = [
         partial(_loss, model, pool, weighted, rows, ids, mask)
@@ -80,23 +88,23 @@ def train_adapter(
     return done
 
 
-def lora_config(config: AdapterConfig) -> LoraConfig:
-    """Return the PEFT configuration: LoRA on all six linear layers of every block."""
+def lora_config(config: AdapterConfig, family: Family = FAMILIES[BERT]) -> LoraConfig:
+    """Return the PEFT configuration: LoRA on the linear layers of every block that the encoder's family names."""
     return LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=0.0,
-        target_modules=list(HUGGING_FACE_LINEARS.values()),
+        target_modules=list(family.linears.values()),
         bias="none",
     )
 
 
-def load_slots(base: BaseModel, trained: TrainedAdapter, config: AdapterConfig) -> SlotEncoder:
+def load_slots(base: BaseModel, trained: TrainedAdapter, config: AdapterConfig) -> AnySlotEncoder:
     """Return the encoder with the trained adapter in slot 1; `base` is rounded, without PEFT layers."""
     state = load_file(str(trained.folder / "adapter_model.safetensors"))
-    return from_hugging_face(
-        base.model, [peft_adapter(state)], rank=config.rank, scale=config.alpha / config.rank, shared=base.shared
-    )
+    adapter = family_adapter(state, base.model)
+    scale = config.alpha / config.rank
+    return slot_encoder(base.model, [adapter], rank=config.rank, scale=scale, shared=base.shared)
 
 
 def load_peft(base: nn.Module, trained: TrainedAdapter) -> PeftModel:

@@ -29,12 +29,14 @@ from retrieval_shared.bundle import (
     write_manifest,
 )
 from retrieval_shared.calibration import Calibration, save_calibration
-from retrieval_shared.torch_encoder import SlotEncoder
-from training.base_model import BaseModel
+from retrieval_shared.torch_families import AnySlotEncoder
+from training.base_model import BaseModel, check_max_tokens
 from training.config import ModerationConfig
+from training.encoder_record import write_record
 from training.examples import HEADS
 from training.export import ServingGraph, export_onnx, parity, quantise, run_onnx, split_base
 from training.heads import AttentionHeads
+from training.shipped_base import SHAPE
 
 log = structlog.get_logger()
 
@@ -55,7 +57,7 @@ PARITY_TEXTS = (
 class Parts:
     """What a bundle is made of."""
 
-    encoder: SlotEncoder
+    encoder: AnySlotEncoder
     """The encoder with its adapters."""
     heads: AttentionHeads
     """The violation heads."""
@@ -82,25 +84,23 @@ def write_bundle(folder: Path, parts: Parts, config: ModerationConfig, *, oracle
         oracle: PEFT's form of the encoder; its states must equal the adapter slot's.
 
     Raises:
-        ValueError: two forms of the graph differ by more than is allowed.
+        ValueError: two forms of the graph differ by more than is allowed, or `max_tokens` is more than the encoder
+            reads.
     """
+    check_max_tokens(parts.base, {"max_tokens": config.max_tokens})
     folder.mkdir(parents=True, exist_ok=True)
     inputs = parity_inputs(parts.base.tokenizer, slots=2)
     checks = _write_graph(folder, parts, inputs, oracle)
-    parts.base.tokenizer.save(str(folder / TOKENIZER))
+    parts.base.tokenizer.save(str(folder / TOKENIZER), pretty=False)
+    write_record(folder, parts.base.record)
     save_calibration(folder / CALIBRATION, parts.calibration)
     (folder / THRESHOLDS).write_text(parts.thresholds.to_json(), encoding="utf-8")
-    adapter = folder / "adapters" / "moderation"
-    shutil.rmtree(adapter, ignore_errors=True)
-    adapter.mkdir(parents=True)
-    shutil.copyfile(parts.adapter / "adapter_model.safetensors", adapter / "adapter_model.safetensors")
-    described = json.loads((parts.adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    # PEFT notes the folder that the base was loaded from on the machine that trained.
-    described["base_model_name_or_path"] = parts.base.name
-    (adapter / "adapter_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    _write_adapter(folder / "adapters" / "moderation", parts)
     record = {
         "config": dataclasses.asdict(config),
         "base_sha256": parts.base.sha256,
+        # Without it the encoder cannot be read back from the bundle, which only a `SlotEncoder` can.
+        **({SHAPE: dataclasses.asdict(parts.encoder.shape)} if parts.encoder.shape else {}),
         "parity": checks,
         **parts.training,
     }
@@ -120,6 +120,16 @@ def write_bundle(folder: Path, parts: Parts, config: ModerationConfig, *, oracle
     recorded = {head: round(float(p), 6) for head, p in zip(HEADS, scores, strict=True)}
     write_manifest(folder, dataclasses.replace(manifest, probe=Probe(text=config.probe, probabilities=recorded)))
     return load_bundle(folder)
+
+
+def _write_adapter(folder: Path, parts: Parts) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copyfile(parts.adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+    described = json.loads((parts.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    # PEFT notes the folder that the base was loaded from on the machine that trained.
+    described["base_model_name_or_path"] = parts.base.name
+    (folder / "adapter_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def parity_inputs(tokenizer: Tokenizer, *, slots: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,7 +165,7 @@ def _write_graph(
     return checks
 
 
-def _peft_gap(encoder: SlotEncoder, oracle: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> float:
+def _peft_gap(encoder: AnySlotEncoder, oracle: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> float:
     """Return the largest difference between PEFT's states and the adapter slot's, over real tokens."""
     ids, mask, _ = inputs
     with torch.no_grad():

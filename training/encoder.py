@@ -17,7 +17,9 @@ from transformers import BertModel
 from training.base_model import BaseModel, load_base_model
 from training.config import EncoderConfig
 from training.distill import TeacherVectors, distil, near_batches, padded, teach
+from training.encoder_record import encoder_record, write_record
 from training.examples import Examples, load_examples, public_rows
+from training.loop import read_curve
 from training.parallel import PackedTokens, Sentences, load_parallel, pack, pair_chances, with_siblings
 from training.shared import Pairs, Tasks, adapt, category_names, moderation_rows
 from training.static_table import draws, train_static_table
@@ -54,14 +56,15 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
     torch.set_num_threads(run.threads)
     public_rows(run.data)  # needed last, and missed first
     sentences = load_parallel(run.data / "parallel")
+    digest = _digest(sentences)
     # Each stage lies inside the one it was made from, under a name of its own settings: to change one keeps the others.
-    folder = run.runs / f"encoder-{_key(_digest(sentences), config.seed, *_of_tokenizer(config))}"
+    folder = run.runs / f"encoder-{_key(digest, config.seed, *_of_tokenizer(config))}"
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(config, sentences, folder)
     tokens = _tokens(config, tokenizer, sentences, folder)
     chances = pair_chances(sentences, alpha=config.alpha, caps=config.caps)
     log.info("encoder", sentences=len(sentences), pairs=int((chances > 0).sum()), tokens=len(tokens.ids))
-    folder = folder / f"static-{_key(config.alpha, config.caps, config.static)}"
+    static = folder = folder / f"static-{_key(config.alpha, config.caps, config.static)}"
     table = train_static_table(
         tokens, sentences.english, chances, config.static,
         vocabulary=tokenizer.get_vocab_size(), folder=folder, seed=config.seed,
@@ -79,6 +82,8 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
         save_encoder(shared / "encoder", encoder, tokenizer)
     encoder = load_encoder(shared / "encoder")
     save_encoder(run.out, encoder, tokenizer)
+    checkpoints = (static / "static.checkpoint.pt", folder / "two_paths.checkpoint.pt", shared / "shared.checkpoint.pt")
+    write_record(run.out, encoder_record(config, sentences, sha256=digest, curves=[*map(read_curve, checkpoints)]))
     return encoder
 
 

@@ -16,7 +16,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from retrieval_shared.bundle import BASE_WEIGHTS
-from retrieval_shared.torch_encoder import SlotEncoder
+from retrieval_shared.torch_families import AnySlotEncoder
 from training.heads import AttentionHeads
 
 INPUTS = ("input_ids", "attention_mask", "slot")
@@ -25,7 +25,7 @@ INPUTS = ("input_ids", "attention_mask", "slot")
 class StatesGraph(nn.Module):
     """Token states only: what the second training stage caches."""
 
-    def __init__(self, encoder: SlotEncoder) -> None:
+    def __init__(self, encoder: AnySlotEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -38,7 +38,7 @@ class StatesGraph(nn.Module):
 class ServingGraph(nn.Module):
     """What is served: the sentence vector, the heads' logits and where each head looked."""
 
-    def __init__(self, encoder: SlotEncoder, heads: AttentionHeads) -> None:
+    def __init__(self, encoder: AnySlotEncoder, heads: AttentionHeads) -> None:
         super().__init__()
         self.encoder = encoder
         self.heads = heads
@@ -97,7 +97,8 @@ def quantise(source: Path, target: Path) -> None:
 
 def is_base_weight(name: str) -> bool:
     """Return whether an initialiser is a linear weight of the base, by the name the exporter keeps."""
-    return ".linears." in name and name.endswith(".weight")
+    # `blocks.0.linears.query.weight` in a `SlotEncoder`, `....query_proj.slotted.weight` in a `FamilyEncoder`.
+    return name.endswith(".weight") and (".linears." in name or ".slotted." in name)
 
 
 def is_base(name: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import structlog
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 from retrieval_shared.batching import pad, token_budget_batches
 
 log = structlog.get_logger()
+
+NOTED_STEPS = 50
+"""Steps between two points of the loss curve."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def run_steps(
     Raises:
         FloatingPointError: a loss is NaN or infinite.
     """
-    done = _resume(modules, optimizer, config.checkpoint)
+    done, curve = _resume(modules, optimizer, config.checkpoint)
     peaks = (
         [group["lr"] for group in optimizer.param_groups] if not done else [g["peak"] for g in optimizer.param_groups]
     )
@@ -83,22 +88,48 @@ def run_steps(
             optimizer.step()
             average = loss.item() if step == done else 0.98 * average + 0.02 * loss.item()
             progress.update(task, advance=1, loss=average)
-            if (step + 1) % config.checkpoint_steps == 0:
-                _save(modules, optimizer, config.checkpoint, step + 1)
-            if (step + 1) % 50 == 0:
+            if (step + 1) % NOTED_STEPS == 0 or step + 1 == len(steps):
+                curve.append((step + 1, round(average, 5)))
                 log.info("training", stage=title, step=step + 1, steps=len(steps), loss=round(average, 5))
+            if (step + 1) % config.checkpoint_steps == 0:
+                _save(modules, optimizer, config.checkpoint, step + 1, curve)
+    config.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    write_curve(config.checkpoint, title, len(steps), curve)
     config.checkpoint.unlink(missing_ok=True)
+
+
+def write_curve(checkpoint: Path, stage: str, steps: int, points: Sequence[tuple[int, float]]) -> None:
+    """Write the running mean of the loss beside where the checkpoint lay; `read_curve` returns it."""
+    document = {"stage": stage, "steps": steps, "points": [list(point) for point in points]}
+    _curve(checkpoint).write_text(json.dumps(document) + "\n", encoding="utf-8")
+
+
+def read_curve(checkpoint: Path) -> dict[str, Any] | None:
+    """Return `{stage, steps, points: [[step, loss], ...]}` of a finished stage, None where it left none."""
+    path = _curve(checkpoint)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _curve(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(".curve.json")
 
 
 def _trainable(modules: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
     return [{n: p.detach() for n, p in module.named_parameters() if p.requires_grad} for module in modules]
 
 
-def _save(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path: Path, step: int) -> None:
+def _save(
+    modules: Sequence[nn.Module],
+    optimizer: torch.optim.Optimizer,
+    path: Path,
+    step: int,
+    curve: Sequence[tuple[int, float]],
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     state = {
         "step": step,
+        "curve": [list(point) for point in curve],
         "modules": _trainable(modules),
         "optimizer": optimizer.state_dict(),
         "rng": torch.get_rng_state(),
@@ -107,9 +138,12 @@ def _save(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path: 
     part.replace(path)
 
 
-def _resume(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path: Path) -> int:
+def _resume(
+    modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path: Path
+) -> tuple[int, list[tuple[int, float]]]:
+    """Return how many steps were taken, and the curve so far."""
     if not path.is_file():
-        return 0
+        return 0, []
     state = torch.load(path, weights_only=True)
     for module, saved in zip(modules, state["modules"], strict=True):
         with torch.no_grad():
@@ -118,7 +152,7 @@ def _resume(modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, path
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state.get("rng", torch.get_rng_state()))  # dropout goes on where it stopped
     log.info("resumed", checkpoint=path.name, step=state["step"])
-    return int(state["step"])
+    return int(state["step"]), [(int(step), float(loss)) for step, loss in state.get("curve", [])]
 
 
 def _progress() -> Progress:

@@ -18,7 +18,7 @@ from retrieval_shared.bundle import Bundle
 from retrieval_shared.calibration import Calibration
 from training.adapter import load_peft, load_slots, train_adapter
 from training.assemble import Parts, write_bundle
-from training.base_model import BaseModel, load_base_model, round_to_int8
+from training.base_model import BaseModel, check_max_tokens, load_base_model, round_to_int8
 from training.calibrate import HeldOut, fit_calibration, fit_thresholds
 from training.config import ModerationConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of, load_examples
@@ -112,6 +112,7 @@ def encoder_graph(folder: Path, encoder: torch.nn.Module) -> Path:
 
 def _base(config: ModerationConfig) -> BaseModel:
     base = load_base_model(config.base_model, sha256=config.base_sha256)
+    check_max_tokens(base, {"max_tokens": config.max_tokens, "adapter.max_tokens": config.adapter.max_tokens})
     round_to_int8(base)
     return base
 

@@ -111,8 +111,8 @@ def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer
     rows[: len(SPECIAL)] = _ridge(into.T, special.T).T
     encoder = TwoPathEncoder(_without_words(bert), rows)
     with torch.no_grad():
-        encoder.paths.input.weight.copy_(into.T)
-        encoder.paths.input.bias.copy_(center)
+        encoder.paths.input.weight.copy_(into)
+        encoder.paths.input.bias.copy_(center)  # type: ignore[union-attr]
     return encoder.eval()
 
 
@@ -166,8 +166,8 @@ def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, s
     both = torch.cat([share * transformer, static], dim=1)  # [n, 2d]
     _, vectors = torch.linalg.eigh(both.T @ both)  # ascending
     dim = transformer.shape[1]
-    weight = vectors[:, -dim:].T.clone()  # [d, 2d]
-    weight[:, :dim] *= share
+    weight = vectors[:, -dim:].clone()  # [2d, d]
+    weight[:dim] *= share
     with torch.no_grad():
         encoder.paths.joint.weight.copy_(weight)
 

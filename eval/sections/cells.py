@@ -31,3 +31,11 @@ def gain(macro: Part) -> str:
         return "no baseline in this run"
     mean = signed(macro["ap"] - macro["ap_baseline"])
     return f"mean gain {mean}, 95% {interval(macro['difference'])} (paired bootstrap over groups)"
+
+
+def change(value: float | None, *, digits: int, unit: str = "") -> str:
+    """Return a difference with its sign, rounded; nothing where there is none."""
+    if value is None:
+        return ""
+    rounded = round(value, digits)
+    return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded):.{digits}f}{unit}"

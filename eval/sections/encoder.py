@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval import plots
 from eval.page import Section, SectionBuilder, interval, number, percent
 from eval.sections.cells import Part
+from eval.sections.encoder_summary import pools, summary, verdict
+from eval.sections.speed import speed
+from eval.sections.training import training
 
 TWO = 2
 """Encoders that bars can show side by side; more are drawn as a heat map."""
-
-
-def summary(report: Part) -> Section:
-    """Return the figures that stand for the rest, one column per encoder."""
-    encoders = report["encoders"]
-    first = encoders[0]
-    lines: list[tuple[str, Callable[[Part], str]]] = [
-        ("NTREX: bitext accuracy, mean", lambda e: _mean(e["ntrex"])),
-        ("NTREX: worst variety", lambda e: _worst(e["ntrex"])),
-        ("Tatoeba: bitext accuracy, mean", lambda e: _mean(e["tatoeba"])),
-        ("Tatoeba: worst language", lambda e: _worst(e["tatoeba"])),
-        ("STS-B: Spearman, English", lambda e: number(e["similarity"]["english"])),
-        ("STS-B: Spearman, mean of the others", lambda e: number(e["similarity"]["mean_others"])),
-        ("SIB-200: accuracy, English", lambda e: percent(e["topics"]["english"])),
-        ("SIB-200: accuracy, mean of the others", lambda e: _mean(e["topics"])),
-        ("effective rank, English", lambda e: number(_english(e["geometry"])["effective_rank"], 1)),
-        ("distance to the English centroid, mean", lambda e: number(e["geometry"]["mean"]["drift"])),
-        ("collapsed", lambda e: verdict(e["geometry"]["collapsed"])),
-        ("tokens per word, mean", lambda e: number(e["fertility"]["mean_per_word"], 2) if e["fertility"] else "–"),
-        ("texts without a vector", lambda e: f"{e['zero_vectors']} of {e['texts']}"),
-    ]
-    built = SectionBuilder("Summary")
-    if report["quick"]:
-        built.text("A quick run on thinned suites: it shows that everything runs, not how good the encoder is.")
-    built.text(
-        f"The first encoder, {first['name']}, is the shipped one. Bitext accuracy is the share of sentences whose "
-        "translation is the nearest by cosine, mean of both directions, in a pool of "
-        f"{_pools(first['ntrex'])} sentences (NTREX, {first['ntrex']['n_languages']} varieties) and of "
-        f"{_pools(first['tatoeba'])} (Tatoeba, {first['tatoeba']['n_languages']} languages); it falls as a pool grows."
-    )
-    rows = [[title, *(cell(each) for each in encoders)] for title, cell in lines]
-    caption = "The main figures; every one is taken apart below. In brackets 95% intervals over sentences."
-    return built.table(["what", *_names(report)], rows, caption=caption).build()
 
 
 def ntrex(report: Part) -> Section:
@@ -51,7 +21,7 @@ def ntrex(report: Part) -> Section:
     part = report["encoders"][0]["ntrex"]
     built = SectionBuilder("Bitext: news sentences (NTREX)").text(
         f"{part['n']} sentence pairs: the same English sentences in {part['n_languages']} varieties. Each sentence is "
-        f"looked for in a pool of {_pools(part)}, its own variety's. Chance is one in the pool's size; "
+        f"looked for in a pool of {pools(part)}, its own variety's. Chance is one in the pool's size; "
         "where k sentences tie for the nearest and the right one is among them, it counts 1/k."
     )
     return _bitext(built, report, key="ntrex").build()
@@ -64,7 +34,7 @@ def tatoeba(report: Part) -> Section:
     apart = f" Smaller pools, whose figures are flattered: {', '.join(small)}." if small else ""
     built = SectionBuilder("Bitext: everyday sentences (Tatoeba)").text(
         f"{part['n']} sentence pairs in {part['n_languages']} languages, different sentences in each; pools of "
-        f"{_pools(part)} sentences, most of them short.{apart}"
+        f"{pools(part)} sentences, most of them short.{apart}"
     )
     return _bitext(built, report, key="tatoeba").build()
 
@@ -77,7 +47,7 @@ def similarity(report: Part) -> Section:
         f"in {len(part['languages'])} languages. The other languages are translations of the English pairs, their "
         "scores the English ones."
     )
-    headers = ["language", "n"] + [f"{name}{what}" for name in _names(report) for what in ("", ", 95%")]
+    headers = ["language", "n", *["rho", "95%"] * len(report["encoders"])]
     table = _joined(report, "similarity")
     rows = [
         [
@@ -89,7 +59,8 @@ def similarity(report: Part) -> Section:
     ]
     means = [cell for e in report["encoders"] for cell in (number(e["similarity"]["mean_others"]), "")]
     total = [f"mean of {part['n_others']} without English", "", *means]
-    built.table(headers, [*rows, total], totals=1, caption="Spearman per language.")
+    groups = _over(_names(report), 2, before=2)
+    built.table(headers, [*rows, total], totals=1, groups=groups, caption="Spearman's rho per language.")
     caption, about = "Spearman per language, STS-B", "Below 0 drawn as 0, "
     return _drawn(built, report, key="similarity", value="spearman", caption=caption, about=about).build()
 
@@ -102,7 +73,7 @@ def topics(report: Part) -> Section:
         f"asked about n = {part['n']} held-out sentences, the same in every language. Always naming the most frequent "
         f"topic is right {percent(part['most_frequent'])} of the time."
     )
-    headers = ["language", "n"] + [f"{name}{what}" for name in _names(report) for what in ("", ", 95%")]
+    headers = ["language", "n", *["accuracy", "95%"] * len(report["encoders"])]
     rows = [
         [
             language,
@@ -113,7 +84,8 @@ def topics(report: Part) -> Section:
     ]
     means = [c for e in report["encoders"] for c in (percent(e["topics"]["mean"]), interval(e["topics"]["interval"]))]
     total = [f"mean of {part['n_languages']} without English", "", *means]
-    built.table(headers, [*rows, total], totals=1, caption="Accuracy per language; the probe saw English alone.")
+    caption, groups = "Accuracy per language; the probe saw English alone.", _over(_names(report), 2, before=2)
+    built.table(headers, [*rows, total], totals=1, groups=groups, caption=caption)
     return _drawn(built, report, key="topics", value="accuracy", caption="Accuracy of the probe, SIB-200").build()
 
 
@@ -156,7 +128,7 @@ def fertility(report: Part) -> Section:
     counted = [each for each in report["encoders"] if each["fertility"]]
     if not counted:
         return built.text("No tokenizer was given in this run.").build()
-    headers = ["language", "per", "n"] + [f"{each['name']}{what}" for each in counted for what in ("", ", unknown")]
+    headers = ["language", "per", "n", *["tokens", "unknown"] * len(counted)]
     tables = [{r["language"]: r for r in each["fertility"]["languages"]} for each in counted]
     rows = [
         [language, record["unit"], str(record["n"])]
@@ -168,20 +140,14 @@ def fertility(report: Part) -> Section:
         + [cell for e in counted for cell in (number(e["fertility"][f"mean_per_{unit}"], 2), _unknown(e, unit))]
         for unit in ("word", "character")
     ]
-    return built.table(headers, [*rows, *totals], totals=2, caption="Tokens per word or character.").build()
-
-
-def verdict(reasons: Sequence[str] | None) -> str:
-    """Return in words whether an encoder has collapsed."""
-    if reasons is None:
-        return "too few sentences to judge"
-    languages = len({reason.split(":")[0] for reason in reasons})
-    return f"collapsed in {languages} language{'s' * (languages > 1)}" if languages else "no collapse"
+    groups = _over([str(each["name"]) for each in counted], 2, before=3)
+    caption = "Tokens per word or character."
+    return built.table(headers, [*rows, *totals], totals=2, groups=groups, caption=caption).build()
 
 
 def _bitext(built: SectionBuilder, report: Part, *, key: str) -> SectionBuilder:
-    ways = {"accuracy": "", "from_english": ", from English", "to_english": ", to English"}
-    headers = ["language", "pool"] + [f"{name}{what}" for name in _names(report) for what in ways.values()]
+    ways = {"accuracy": "both ways", "from_english": "from English", "to_english": "to English"}
+    headers = ["language", "pool", *list(ways.values()) * len(report["encoders"])]
     rows = [
         [language, str(records[0]["pool"]), *(percent(record[way]) for record in records for way in ways)]
         for language, records in _joined(report, key).items()
@@ -190,9 +156,10 @@ def _bitext(built: SectionBuilder, report: Part, *, key: str) -> SectionBuilder:
     worst = [cell for each in report["encoders"] for cell in (percent(each[key]["worst"]["value"]), "", "")]
     built.table(
         headers, [*rows, ["mean", "", *means], ["worst", "", *worst]], totals=2,
+        groups=_over(_names(report), len(ways), before=2),
         caption="Bitext accuracy per language, mean of both directions and each of them.",
     )  # fmt: skip
-    sizes = _pools(report["encoders"][0][key])
+    sizes = pools(report["encoders"][0][key])
     caption = f"Bitext accuracy per language, {'NTREX' if key == 'ntrex' else 'Tatoeba'}"
     return _drawn(built, report, key=key, value="accuracy", caption=caption, about=f"Pools of {sizes} sentences, ")
 
@@ -212,6 +179,11 @@ def _drawn(
     return built.figure(svg, caption=f"{caption}. {about}n = {report['encoders'][0][key]['n']}.")
 
 
+def _over(names: Sequence[str], columns: int, *, before: int) -> list[tuple[str, int]]:
+    """Return the line above the headers: every name over so many columns, after those that are no encoder's."""
+    return [("", before), *((name, columns) for name in names)]
+
+
 def _joined(report: Part, key: str) -> dict[str, list[Part]]:
     """Return language -> its record under every encoder, languages in the first encoder's order."""
     tables: list[Mapping[str, Any]] = [
@@ -224,26 +196,6 @@ def _names(report: Part) -> list[str]:
     return [str(each["name"]) for each in report["encoders"]]
 
 
-def _pools(part: Part) -> str:
-    """Return the pool sizes in words: `500`, or `548 to 1000`."""
-    sizes = part["pools"]
-    return f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
-
-
-def _mean(part: Part) -> str:
-    return f"{percent(part['mean'])} ({interval(part['interval'])})"
-
-
-def _worst(part: Part) -> str:
-    return f"{percent(part['worst']['value'])} ({part['worst']['language']})"
-
-
-def _english(part: Part) -> Part:
-    """Return the figures of the language that the others translate."""
-    figures: Part = part["languages"][0]["figures"]
-    return figures
-
-
 def _figures(record: Part) -> list[str]:
     names = ("mean_cosine", "drift", "alignment", "uniformity")
     return [number(record["effective_rank"], 1), *(number(record[name]) for name in names)]
@@ -254,5 +206,5 @@ def _unknown(encoder: Part, unit: str) -> str:
     return percent(encoder["fertility"]["mean_unknown"]) if unit == "word" else ""
 
 
-SECTIONS = (summary, ntrex, tatoeba, similarity, topics, geometry, fertility)
+SECTIONS = (summary, ntrex, tatoeba, similarity, topics, geometry, fertility, speed, training)
 """In the order of the page."""

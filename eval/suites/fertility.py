@@ -27,7 +27,7 @@ class TokenCount:
     """The tokens of some texts."""
 
     tokens: int
-    """Special tokens not counted."""
+    """How many."""
     unknown: int | None
     """Of them the unknown token; None where the counter cannot tell."""
 
@@ -63,8 +63,13 @@ def writes_no_spaces(language: str) -> bool:
     return language.replace("_", "-").split("-")[0].lower() in NO_SPACES
 
 
-def count(texts: Sequence[str], source: TokenSource) -> TokenCount:
+def count(texts: Sequence[str], source: TokenSource, *, special: bool = False) -> TokenCount:
     """Return how many tokens the texts have.
+
+    Args:
+        texts: n texts.
+        source: a tokenizer, or a function that counts tokens.
+        special: count the special tokens that a tokenizer puts around each text too.
 
     Raises:
         ValueError: a count is negative.
@@ -79,7 +84,7 @@ def count(texts: Sequence[str], source: TokenSource) -> TokenCount:
     own.no_padding()
     own.no_truncation()
     unknown = _unknown_id(own, json.loads(document)["model"])
-    ids = [encoding.ids for encoding in own.encode_batch(list(texts), add_special_tokens=False)]
+    ids = [encoding.ids for encoding in own.encode_batch(list(texts), add_special_tokens=special)]
     known = None if unknown is None else sum(each.count(unknown) for each in ids)
     return TokenCount(sum(map(len, ids)), known)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import lzma
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,15 +19,25 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from typer.testing import CliRunner
 
+from eval import compared
 from eval import encoder as module
 from eval.cli import app
+from eval.compared import Compared, Float32
 from eval.document import read_json
-from eval.encoder import BundleEncoders, Options, evaluate, load_encoders, page, write_encoder
+from eval.encoder import Options, evaluate, page, write_encoder
 from eval.sentences import NTREX, SIMILARITY, TATOEBA, TOPICS_DEV, TOPICS_TRAIN
+from eval.suites.speed import ROUNDS, Timed
+from retrieval_shared.bundle import ENCODER_RECORD
 
 N = 32
 LABELS = ("sports", "travel")
-BUNDLE = SimpleNamespace(manifest=SimpleNamespace(name="made-up", version="1", digest="ab" * 32))
+MANIFEST = SimpleNamespace(name="made-up", version="1", digest="ab" * 32)
+RECORD = {
+    "config": {"seed": 1},
+    "data": {"sentences": 20, "pairs": 10, "sha256": "cd", "languages": {"de": 10}, "sources": {"made up": 10}},
+    "teacher": {"name": "a teacher", "sha256": "ef"},
+    "curves": [{"stage": "distil", "steps": 100, "points": [[0, 3.5], [100, 2.0]]}],
+}
 
 
 class Reader:
@@ -76,12 +87,31 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
 
 
+def timer() -> Callable[[], float]:
+    """A clock that tells one second more whenever it is asked."""
+    seconds = itertools.count()
+    return lambda: float(next(seconds))
+
+
 @pytest.fixture(scope="module")
-def measured(sentences_folder: Path) -> dict[str, Any]:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("bundle")
+    (folder / ENCODER_RECORD).write_text(json.dumps(RECORD), encoding="utf-8")
+    return SimpleNamespace(manifest=MANIFEST, path=folder)
+
+
+@pytest.fixture(scope="module")
+def measured(sentences_folder: Path, bundle: Any) -> dict[str, Any]:
     encoders = {"shipped": Reader("de"), "english only": Reader(), "all": Reader("de", "th", dim=64)}
-    options = Options(seed=3, resamples=10, now=datetime(2026, 1, 2, tzinfo=UTC))
-    tokens = {"shipped": tokenizer(), "english only": len}
-    return evaluate(encoders, sentences_folder, tokens=tokens, bundle=BUNDLE, options=options)  # type: ignore[arg-type]
+    asked = Compared(
+        encoders,
+        tokens={"shipped": tokenizer(), "english only": len},
+        served={name: Timed(encoders[name], tokenizer()) for name in ("shipped", "english only")},
+        bundle=bundle,
+        float32=Float32("all", "12" * 32, None),
+    )
+    options = Options(seed=3, resamples=10, clock=timer(), now=datetime(2026, 1, 2, tzinfo=UTC))
+    return evaluate(asked, sentences_folder, options)
 
 
 def by_name(report: dict[str, Any]) -> dict[str, Any]:
@@ -126,11 +156,41 @@ def test_fertility_stands_where_a_tokenizer_was_given(measured: dict[str, Any]) 
     assert found["all"] is None
 
 
+def test_bundles_are_timed_and_only_they(measured: dict[str, Any]) -> None:
+    assert [each["bundle"] for each in measured["encoders"]] == [True, True, False]
+    found = measured["speed"]
+    assert found["rounds"] == ROUNDS
+    assert found["machine"]["cores"] >= 1
+    for line in found["lines"]:
+        assert [each["name"] for each in line["encoders"]] == ["shipped", "english only"]
+        assert [each["ratio"]["rounds"] for each in line["encoders"]] == [[1.0] * ROUNDS] * 2
+        assert line["encoders"][0]["texts_per_s"]["median"] == line["n"], "a pass takes one second"
+
+
+def test_a_quick_run_is_timed_once(sentences_folder: Path) -> None:
+    reader = Reader()
+    asked = Compared({"a": reader}, served={"a": Timed(reader, tokenizer())})
+    report = evaluate(asked, sentences_folder, Options(quick=True, resamples=2, clock=timer()))
+    assert report["speed"]["rounds"] == 1
+
+
+def test_the_bundles_record_of_its_training_is_in_the_report(measured: dict[str, Any]) -> None:
+    assert measured["training"] == RECORD
+    assert "distil, 100 steps" in page(measured)
+
+
+def test_the_first_encoder_is_set_against_float32(measured: dict[str, Any]) -> None:
+    assert measured["float32"] == {"name": "all", "sha256": "12" * 32, "same": None}
+    row = next(row for row in page(measured).split("<tr>") if row.startswith("<td>SIB-200: accuracy, mean"))
+    assert "<td>−25.0 pt</td></tr>" in row
+
+
 def test_a_quick_run_is_thinned(sentences_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUICK_ROWS", 5)
-    report = evaluate({"a": Reader()}, sentences_folder, options=Options(quick=True, resamples=2))
+    report = evaluate(Compared({"a": Reader()}), sentences_folder, Options(quick=True, resamples=2))
     assert report["n"] == (2 + 2 + 3 + 3) * 5
     assert report["quick"]
+    assert (report["speed"], report["training"], report["float32"]) == (None, None, None)
     [found] = report["encoders"]
     assert found["topics"]["n_train"] == 20
     assert found["geometry"]["collapsed"] is None
@@ -140,10 +200,10 @@ def test_a_quick_run_is_thinned(sentences_folder: Path, monkeypatch: pytest.Monk
 def test_the_page_shows_every_encoder_and_needs_nothing_from_outside(measured: dict[str, Any]) -> None:
     html = page(measured)
     top = html[: html.index("<nav>")]
-    for wanted in ("2026-01-02", "seed 3", f"n = {measured['n']}", "ab" * 32, "english only (d = 48)"):
+    for wanted in ("2026-01-02", "seed 3", f"n = {measured['n']}", "ab" * 32, "12" * 32, "english only (d = 48)"):
         assert wanted in top
     assert not re.search(r"<(script|link|img|iframe)\b", html)
-    assert html.count("<svg") == html.count("<figcaption>") == 4
+    assert html.count("<svg") == html.count("<figcaption>") == 5
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
     for caption in re.findall(r"<figcaption>(.*?)</figcaption>", html):
@@ -153,7 +213,8 @@ def test_the_page_shows_every_encoder_and_needs_nothing_from_outside(measured: d
 
 
 def test_one_encoder_of_no_bundle_is_drawn_in_bars(measured: dict[str, Any]) -> None:
-    html = page({**measured, "bundle": None, "encoders": measured["encoders"][2:]})
+    alone = {"bundle": None, "float32": None, "speed": None, "training": None}
+    html = page({**measured, **alone, "encoders": measured["encoders"][2:]})
     assert "of no bundle" in html
     assert "No tokenizer was given" in html
 
@@ -161,7 +222,7 @@ def test_one_encoder_of_no_bundle_is_drawn_in_bars(measured: dict[str, Any]) -> 
 @pytest.mark.parametrize("vector", [np.eye(40)[0], np.zeros(40)])
 def test_one_vector_for_all_texts_is_told_from_chance_in_nothing(sentences_folder: Path, vector: np.ndarray) -> None:
     flat = SimpleNamespace(encode=lambda texts: np.tile(vector, (len(texts), 1)))
-    report = evaluate({"flat": flat}, sentences_folder, options=Options(resamples=2))
+    report = evaluate(Compared({"flat": flat}), sentences_folder, Options(resamples=2))
     [found] = report["encoders"]
     assert found["ntrex"]["mean"] == pytest.approx(1 / N)
     assert found["similarity"]["english"] is None
@@ -177,7 +238,7 @@ def test_one_sentence_per_language_is_enough_to_run(tmp_path: Path) -> None:
     write(tmp_path, SIMILARITY, ["en\tdev\t5\ten 1\ten 2"])
     write(tmp_path, TOPICS_TRAIN, topic_lines(0, 2))
     write(tmp_path, TOPICS_DEV, topic_lines(2, 1))
-    report = evaluate({"a": Reader("de")}, tmp_path, options=Options(resamples=2))
+    report = evaluate(Compared({"a": Reader("de")}), tmp_path, Options(resamples=2))
     [found] = report["encoders"]
     assert (found["ntrex"]["mean"], found["ntrex"]["pools"]) == (1.0, [1])
     assert found["geometry"]["mean"]["mean_cosine"] is None
@@ -192,33 +253,29 @@ def test_writing_gives_both_files(measured: dict[str, Any], tmp_path: Path) -> N
 
 
 def test_bad_arguments_are_refused(sentences_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="encoders: found none"):
-        evaluate({}, sentences_folder)
-    with pytest.raises(ValueError, match="tokens: found b, allowed a"):
-        evaluate({"a": Reader()}, sentences_folder, tokens={"b": len})
     with pytest.raises(ValueError, match=r"found no file 'ntrex_dev.tsv.xz' in 'eval'; training/data/README.md"):
-        evaluate({"a": Reader()}, tmp_path)
+        evaluate(Compared({"a": Reader()}), tmp_path)
     broken = SimpleNamespace(encode=lambda texts: np.full((len(texts), 4), np.nan, dtype=np.float32))
     with pytest.raises(ValueError, match="vectors of bad: found .* that are not finite"):
-        evaluate({"bad": broken}, sentences_folder)
+        evaluate(Compared({"bad": broken}), sentences_folder)
 
 
 def test_the_command_measures_and_writes(
-    sentences_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sentences_folder: Path, bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
-    def load(paths: Sequence[Path | None]) -> BundleEncoders:
-        asked.extend(paths)
-        return BundleEncoders(BUNDLE, {"shipped": Reader("de")}, {"shipped": tokenizer()})  # type: ignore[arg-type]
+    def load(bundles: Sequence[Path | None], *, paths: Path | None) -> Compared:
+        asked.extend([*bundles, paths])
+        return Compared({"shipped": Reader("de")}, tokens={"shipped": tokenizer()}, bundle=bundle)
 
-    monkeypatch.setattr(module, "load_encoders", load)
+    monkeypatch.setattr(compared, "load_compared", load)
     arguments = ["--data", str(sentences_folder), "--out", str(tmp_path), "--beside", "other", "--resamples", "2"]
-    result = CliRunner().invoke(app, ["encoder", *arguments])
+    result = CliRunner().invoke(app, ["encoder", *arguments, "--paths", "float32"])
     assert result.exit_code == 0, result.output
     assert "encoder.html" in result.output
     assert read_json(tmp_path / "encoder.json")["bundle"]["name"] == "made-up@1"
-    assert asked == [None, Path("other")]
+    assert asked == [None, Path("other"), Path("float32")]
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,19 +284,3 @@ def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     assert (result.exit_code, "WARDLINE_DATA" in result.output) == (2, True)
     result = CliRunner().invoke(app, ["encoder", "--data", str(tmp_path), "--bundle", str(tmp_path / "none")])
     assert (result.exit_code, "no model bundle" in result.output) == (2, True)
-
-
-def test_bundles_are_named_and_none_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def bundle(path: Path | None) -> Any:
-        file = tmp_path / "tokenizer.json"
-        tokenizer().save(str(file))
-        return SimpleNamespace(manifest=BUNDLE.manifest, path=path or Path("default"), file=lambda _: file)
-
-    monkeypatch.setattr(module, "load_bundle", bundle)
-    monkeypatch.setattr(module.Encoder, "load", lambda path: f"encoder of {path}")
-    found = load_encoders([None, Path("a/second")])
-    assert found.encoders == {"made-up@1 (default)": "encoder of default", "made-up@1 (second)": "encoder of a/second"}
-    assert list(found.tokenizers) == list(found.encoders)
-    assert found.bundle.path == Path("default")
-    with pytest.raises(ValueError, match="bundles: found 2, 1 different"):
-        load_encoders([Path("a/second"), Path("b/second")])

@@ -42,3 +42,16 @@ def test_figures_are_numbered_through_all_sections() -> None:
 
 def test_a_page_without_figures_has_no_list_of_them() -> None:
     assert "Figures" not in render("t", meta=[], sections=[])
+
+
+def test_a_line_of_groups_stands_above_the_headers() -> None:
+    [table] = SectionBuilder("s").table(["a", "b", "c"], [], caption="c", groups=[("", 1), ("<two>", 2)]).parts
+    head = table[table.index("<thead>") : table.index("</thead>")]
+    assert head.count("<tr>") == head.count("</tr>") == 2
+    assert '<th scope="colgroup" colspan="2">&lt;two&gt;</th></tr>' in head
+    assert head.index("colspan") < head.index(">a</th>")
+
+
+def test_a_narrow_table_is_marked_and_another_is_not() -> None:
+    parts = [SectionBuilder("s").table(["a"], [], caption="c", narrow=narrow).parts[0] for narrow in (True, False)]
+    assert ['<table class="narrow">' in part for part in parts] == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -62,6 +63,50 @@ def test_a_curve_runs_where_its_points_lie() -> None:
     assert curve == f"{plots.PANEL // 2},0 {plots.PANEL},{plots.PANEL // 2}"
 
 
+def lowest_corner(label: str, rows: list[str]) -> float:
+    """Where the far end of the first column's name stands, turned as it is."""
+    svg = plots.heat_map(rows, [label, "b"], [[0.5, 0.5]] * len(rows), name="map", x="", y="")
+    [found] = [each for each in ET.fromstring(svg).iter() if each.text == label]
+    return float(found.attrib["x"]) - math.cos(math.radians(50)) * plots.LETTER * len(label)
+
+
+def test_a_long_name_below_a_heat_map_stays_inside() -> None:
+    assert lowest_corner("float32, transformer path", ["de"]) >= 0
+    assert lowest_corner("x", ["a long name of a row"]) >= 0
+
+
+def paths(svg: str) -> list[list[tuple[float, float]]]:
+    lines = [each.attrib["points"] for each in ET.fromstring(svg).iter() if each.tag.endswith("polyline")]
+    return [[(float(x), float(y)) for x, y in (pair.split(",") for pair in line.split())] for line in lines]
+
+
+def test_curves_have_axes_of_their_own() -> None:
+    records = [
+        {"title": "first & <b>", "points": [[0, 4.0], [500, 2.5], [1000, 2.0]]},
+        {"title": "second", "points": [[0, 0.02], [10, 0.01], [20, None]]},
+    ]
+    svg = plots.curves(records, name="loss", x="step", y="loss")
+    first, second = paths(svg)
+    assert first == [(0, 0), (plots.WIDE / 2, 0.75 * plots.HIGH), (plots.WIDE, plots.HIGH)]
+    assert second == [(0, 0), (plots.WIDE, plots.HIGH)], "the point without a value is left out"
+    assert {"first & <b>", "second", "2", "4", "1000", "0.01", "0.02", "10"} <= set(texts(svg))
+    assert texts(svg).count("step") == texts(svg).count("loss") == 2
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_end() -> None:
+    points = [[i, 1.0 + 1 / (i + 1)] for i in range(10 * plots.MOST_POINTS + 3)]
+    [line] = paths(plots.curves([{"title": "t", "points": points}], name="n", x="", y=""))
+    assert len(line) <= plots.MOST_POINTS
+    assert line == sorted(line)
+    assert line[-1][0] == plots.WIDE
+
+
+@pytest.mark.parametrize("points", [[], [[0, 1.0]], [[5, 0.0], [9, 0.0]], [[1, -3.0], [2, -3.0]], [[1, None]]])
+def test_curves_without_a_slope_stay_in_their_frame(points: list[list[float]]) -> None:
+    [line] = paths(plots.curves([{"title": "t", "points": points}], name="n", x="", y="")) or [[]]
+    assert all(0 <= x <= plots.WIDE and 0 <= y <= plots.HIGH for x, y in line)
+
+
 @pytest.mark.parametrize(
     "svg",
     [
@@ -70,6 +115,7 @@ def test_a_curve_runs_where_its_points_lie() -> None:
         plots.reliability([{**BINS, "bins": []}], name="n"),
         plots.bars([], {"a": []}, name="n", x="share"),
         plots.heat_map([], [], [], name="n", x="", y=""),
+        plots.curves([], name="n", x="", y=""),
     ],
 )
 def test_nothing_to_draw_is_still_a_drawing(svg: str) -> None:

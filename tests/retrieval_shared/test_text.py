@@ -99,7 +99,10 @@ def test_honest_text_is_left_as_it_is(text: str) -> None:
 
 
 @given(
-    st.text(st.sampled_from("abcdefgh ,.?'\n"), max_size=200).map(lambda text: " ".join(w + "st" for w in text.split()))
+    st.text(st.sampled_from("abcdefgh ,.?'\n"), max_size=200).map(
+        # Full stops end words: within one they pull it apart (cen.su.ra), and closing it up is right.
+        lambda text: " ".join(word.replace(".", "") + "st" + "." * ("." in word) for word in text.split())
+    )
 )
 def test_ascii_prose_is_left_as_it_is(text: str) -> None:
     assert normalise(text).canonical == text

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 import training.adapter
 from retrieval_shared.torch_encoder import LINEARS, peft_adapter
+from retrieval_shared.torch_families import FAMILIES
 from training.adapter import TrainedAdapter, load_peft, load_slots, lora_config, train_adapter
 from training.base_model import BaseModel, load_base_model, round_to_int8
 from training.config import AdapterConfig, HeadsConfig, ModerationConfig
@@ -65,7 +66,7 @@ def test_only_the_adapter_changes_and_the_heads_have_every_head(trained: Trained
     assert heads["query"].shape == (len(HEADS), 32)
     assert heads["outer"].shape == (len(HEADS), 4)
     names = {path.name for path in trained.folder.parent.iterdir()}
-    assert names == {"adapter", "heads.safetensors"}  # the checkpoint is gone
+    assert names == {"adapter", "heads.safetensors", "checkpoint.curve.json"}  # the checkpoint is gone
 
 
 def test_the_same_seed_gives_the_same_adapter(trained: TrainedAdapter, tiny_base: Path, tmp_path: Path) -> None:
@@ -89,6 +90,21 @@ def test_a_finished_adapter_is_not_trained_again(
     assert train(tiny_base, trained.folder.parent) == trained
 
 
+def test_an_adapter_over_another_family_is_what_peft_trained(tiny_families: dict[str, Path], tmp_path: Path) -> None:
+    folder = tiny_families["modernbert"]
+    trained = train(folder, tmp_path)
+    ids = torch.tensor([[2, 60, 70, 80, 3], [2, 90, 3, 0, 0]])
+    mask = (ids > 0).long()
+    with torch.no_grad():
+        slots = load_slots(rounded(folder), trained, CONFIG)
+        base, adapted = (slots(ids, mask, torch.full((2,), slot)) for slot in (0, 1))
+        oracle = load_peft(rounded(folder).model, trained)(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert (adapted - oracle)[mask > 0].abs().max() < 1e-4
+    assert (adapted - base)[mask > 0].abs().max() > 1e-3
+
+
 def test_lora_is_on_all_six_linear_layers(tiny_config: ModerationConfig) -> None:
     config = lora_config(tiny_config.adapter)
     assert (config.r, config.lora_alpha, len(config.target_modules)) == (2, 4, 6)
+    fused = lora_config(tiny_config.adapter, FAMILIES["modernbert"])
+    assert set(fused.target_modules) == {"attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo"}

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import BertModel
 
 import training.assemble
+from moderation.classifier import Classifier
 from moderation.thresholds import Thresholds
 from retrieval_shared.bundle import CONFIG, REQUIRED, Bundle
 from retrieval_shared.calibration import Calibration
-from training.adapter import TrainedAdapter, load_slots
+from retrieval_shared.torch_families import FAMILIES
+from training.adapter import TrainedAdapter, load_peft, load_slots, lora_config
 from training.assemble import PARITY_TEXTS, Parts, parity_inputs, write_bundle
 from training.base_model import load_base_model, round_to_int8
 from training.config import ModerationConfig
@@ -26,14 +28,18 @@ from training.heads import AttentionHeads
 
 @pytest.fixture
 def parts(tiny_config: ModerationConfig, tiny_adapter: Path) -> Parts:
-    base = load_base_model(tiny_config.base_model)
+    return parts_of(tiny_config, tiny_adapter)
+
+
+def parts_of(config: ModerationConfig, adapter: Path) -> Parts:
+    base = load_base_model(config.base_model)
     round_to_int8(base)
     ones = np.ones(len(HEADS), dtype=np.float32)
     return Parts(
-        encoder=load_slots(base, TrainedAdapter(tiny_adapter, tiny_adapter), tiny_config.adapter),
+        encoder=load_slots(base, TrainedAdapter(adapter, adapter), config.adapter),
         heads=AttentionHeads(len(HEADS), 32, hidden=8).eval(),
         base=base,
-        adapter=tiny_adapter,
+        adapter=adapter,
         calibration=Calibration(heads=HEADS, scale=ones, offset=0 * ones),
         thresholds=Thresholds.of(prevalence=0.02, heads={}),
         training={},
@@ -129,3 +135,34 @@ def test_a_slot_that_is_not_what_peft_computes_is_refused(
     assert no_export == [0.0, 0.0]
     with pytest.raises(ValueError, match=r"'peft_max_abs': [0-9.]+"):
         write_bundle(tmp_path / "b", parts, tiny_config, oracle=parts.base.model)  # the base without the adapter
+
+
+def test_a_length_beyond_what_the_encoder_reads_is_refused(
+    parts: Parts, tiny_config: ModerationConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="max_tokens: found 321, allowed up to 320"):
+        write_bundle(tmp_path / "b", parts, dataclasses.replace(tiny_config, max_tokens=321))
+
+
+def test_another_family_is_served_with_texts_beyond_512_tokens(
+    tiny_families: dict[str, Path], tiny_config: ModerationConfig, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(tiny_config, base_model=str(tiny_families["modernbert"]), max_tokens=700)
+    adapted = get_peft_model(
+        load_base_model(config.base_model).model, lora_config(config.adapter, FAMILIES["modernbert"])
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(8)
+        for name, parameter in adapted.named_parameters():
+            if ".lora_" in name:
+                parameter.normal_(std=0.2)
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    parts, oracle = parts_of(config, tmp_path / "adapter"), load_base_model(config.base_model)
+    round_to_int8(oracle)
+    peft = load_peft(oracle.model, TrainedAdapter(tmp_path / "adapter", tmp_path))
+    bundle = write_bundle(tmp_path / "bundle", parts, config, oracle=peft)
+    record = json.loads(bundle.file(CONFIG).read_text(encoding="utf-8"))
+    assert record["parity"]["peft_max_abs"] < 1e-4
+    assert "shape" not in record
+    encoded = Classifier(bundle).encoder.encode(["free bet " * 345, "free bet " * 355])
+    assert encoded.chunked.tolist() == [False, True]  # 692 and 712 tokens

@@ -62,8 +62,12 @@ def test_a_run_leaves_an_encoder_and_the_next_one_takes_it(
         torch.testing.assert_close(again.state_dict()[name], value)
         torch.testing.assert_close(saved.state_dict()[name], value)
     assert sorted(path.name for path in run.out.iterdir()) == [
-        "config.json", "model.safetensors", "paths.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "encoder.json", "model.safetensors", "paths.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
+    record = json.loads((run.out / "encoder.json").read_text(encoding="utf-8"))
+    assert [curve["stage"] for curve in record["curves"]] == ["static table", "two paths", "joint adaptation"]
+    assert record["data"]["languages"] == {"uk": 7}
 
 
 def test_missing_data_is_told_before_anything_is_trained(run: EncoderRun, config: EncoderConfig) -> None:

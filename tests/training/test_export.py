@@ -143,6 +143,8 @@ def test_the_base_moves_into_one_aligned_file_and_nothing_changes(quantised: Pat
 
 def test_names_of_the_base() -> None:
     assert is_base_weight("encoder.blocks.0.linears.query.weight")
+    assert is_base_weight("encoder.model.layers.0.attn.Wqkv.slotted.weight")
+    assert not is_base_weight("encoder.model.layers.0.attn.Wqkv.slotted.bias")
     assert not is_base_weight("encoder.blocks.0.linears.query.lora_a")
     assert not is_base_weight("encoder.blocks.0.attention_norm.weight")
     assert is_base("encoder.blocks.0.linears.query.weight_scale")

@@ -17,7 +17,7 @@ import training.moderation
 from moderation import Moderator
 from retrieval_shared.bundle import BASE_WEIGHTS, CONFIG, Bundle, load_bundle
 from training.config import DataConfig, HeadsConfig, ModerationConfig
-from training.examples import HEADS, OWN_ADS, Examples, fold_of
+from training.examples import HEADS, OWN_ADS, Examples, fold_of, load_examples
 from training.moderation import Run, train_moderation
 
 
@@ -154,10 +154,10 @@ def test_a_head_without_labels_never_fires(trained: Trained) -> None:
 
 
 def test_without_a_data_folder_our_own_ads_are_all_there_is(trained: Trained) -> None:
-    examples = training.moderation._load(trained.config, dataclasses.replace(trained.run, data=None))
+    examples = load_examples(None, trained.config.data)
     assert set(examples.source) == {OWN_ADS}
     with pytest.raises(FileNotFoundError, match="WARDLINE_DATA"):
-        training.moderation._load(trained.config, dataclasses.replace(trained.run, data=trained.run.runs))
+        load_examples(trained.run.runs, trained.config.data)
 
 
 def test_another_base_is_another_run(trained: Trained) -> None:

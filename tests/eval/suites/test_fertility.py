@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, Unigram, WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from eval.sentences import Pool
 from eval.suites.fertility import TokenCount, count, fertility_report, writes_no_spaces
@@ -51,6 +52,13 @@ def test_the_callers_tokenizer_keeps_its_settings() -> None:
     tokenizer = word_tokenizer()
     assert count(["one two six"], tokenizer) == TokenCount(3, 0)
     assert tokenizer.encode("one two six").ids == [1] + [0] * 8
+
+
+def test_special_tokens_are_counted_when_asked_for() -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.post_processor = TemplateProcessing(single="six $A", special_tokens=[("six", 3)])
+    assert count(["one two", "one"], tokenizer).tokens == 3
+    assert count(["one two", "one"], tokenizer, special=True).tokens == 5
 
 
 def test_unknown_tokens_of_other_models() -> None:

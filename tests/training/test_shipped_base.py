@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertModel
+
+from moderation.thresholds import Thresholds
+from retrieval_shared import Encoder
+from retrieval_shared.bundle import BASE_WEIGHTS, CONFIG, Bundle
+from retrieval_shared.calibration import Calibration
+from retrieval_shared.torch_encoder import from_hugging_face
+from training.adapter import TrainedAdapter, load_slots
+from training.assemble import Parts, write_bundle
+from training.base_model import BaseModel, load_base_model, round_to_int8
+from training.config import ModerationConfig
+from training.examples import HEADS
+from training.heads import AttentionHeads
+from training.tokenizer import train_tokenizer
+from training.two_paths import graft, save_encoder
+
+TEXTS = ["free bet and win cash now", "fresh bread every morning", "вільний хліб", "play responsibly casino wine", ""]
+
+
+@pytest.fixture(scope="module")
+def two_paths(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder with a second path, in Hugging Face layout."""
+    base = load_base_model(str(tiny_base))
+    tokenizer = train_tokenizer(TEXTS * 5, vocabulary=450, alphabet=60)
+    table = torch.randn(tokenizer.get_vocab_size(), base.dim, generator=torch.Generator().manual_seed(0))
+    assert isinstance(base.model, BertModel)
+    folder = tmp_path_factory.mktemp("two_paths")
+    encoder = graft(base.model, base.tokenizer, table, tokenizer)
+    with torch.no_grad():
+        encoder.paths.joint.weight.normal_(std=0.2)
+    save_encoder(folder, encoder, tokenizer)
+    return folder
+
+
+def written(folder: Path, base: BaseModel, adapter: Path, config: ModerationConfig) -> Bundle:
+    """Return a bundle with the base, the tiny adapter and random heads."""
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        heads = AttentionHeads(len(HEADS), base.dim, hidden=8).eval()
+    ones = np.ones(len(HEADS), dtype=np.float32)
+    parts = Parts(
+        encoder=load_slots(base, TrainedAdapter(adapter, adapter), config.adapter), heads=heads, base=base,
+        adapter=adapter, calibration=Calibration(heads=HEADS, scale=ones, offset=0 * ones),
+        thresholds=Thresholds.of(prevalence=0.02, heads={}), training={},
+    )  # fmt: skip
+    return write_bundle(folder, parts, config)
+
+
+@pytest.mark.parametrize("paths", ["one", "two"])
+def test_what_was_shipped_comes_back_and_ships_again_bit_for_bit(
+    tiny_base: Path, two_paths: Path, tiny_adapter: Path, tiny_config: ModerationConfig, tmp_path: Path, paths: str
+) -> None:
+    base = load_base_model(str(tiny_base if paths == "one" else two_paths))
+    round_to_int8(base)
+    bundle = written(tmp_path / "first", base, tiny_adapter, tiny_config)
+    again = load_base_model(str(bundle.path))
+    assert (again.shared is None) == (base.shared is None) == (paths == "one")
+    ids = torch.tensor([base.tokenizer.encode(TEXTS[0]).ids, again.tokenizer.encode(TEXTS[0]).ids])
+    mask, slot = torch.ones_like(ids), torch.zeros(2, dtype=torch.int64)
+    found = [from_hugging_face(each.model, shared=each.shared) for each in (base, again)]
+    with torch.no_grad():
+        states = [each(ids, mask, slot) for each in found]
+        torch.testing.assert_close(states[1], states[0], atol=1e-6, rtol=1e-5)
+        pair = [each.vector(ids, mask, state) for each, state in zip(found, states, strict=True)]
+    torch.testing.assert_close(pair[1], pair[0], atol=1e-6, rtol=1e-5)
+    round_to_int8(again)  # as every later stage does
+    copied = written(tmp_path / "second", again, tiny_adapter, tiny_config)
+    assert copied.file(BASE_WEIGHTS).read_bytes() == bundle.file(BASE_WEIGHTS).read_bytes()
+
+
+def test_a_bundle_with_two_paths_serves_the_joint_vector(
+    two_paths: Path, tiny_adapter: Path, tiny_config: ModerationConfig, tmp_path: Path
+) -> None:
+    base = load_base_model(str(two_paths))
+    round_to_int8(base)
+    bundle = written(tmp_path, base, tiny_adapter, dataclasses.replace(tiny_config, name="two"))
+    served = Encoder.load(bundle.path).encode(TEXTS[:4])
+    slots = from_hugging_face(base.model, shared=base.shared)
+    for text, vector in zip(TEXTS, served, strict=False):
+        ids = torch.tensor([base.tokenizer.encode(text).ids])
+        mask = torch.ones_like(ids)
+        with torch.no_grad():
+            expected = slots.vector(ids, mask, slots(ids, mask, torch.zeros(1, dtype=torch.int64)))[0].numpy()
+        assert float(vector @ expected) > 0.98  # int8 activations
+
+
+def test_the_expected_hash_is_that_of_the_one_file(tiny_bundle: Bundle) -> None:
+    found = load_base_model(str(tiny_bundle.path))
+    assert found.sha256 == tiny_bundle.manifest.files[BASE_WEIGHTS]
+    with pytest.raises(ValueError, match="weights have sha256"):
+        load_base_model(str(tiny_bundle.path), sha256="0" * 64)
+
+
+def test_a_bundle_that_does_not_say_its_sizes_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    shutil.copytree(tiny_bundle.path, tmp_path / "old")
+    record = json.loads((tmp_path / "old" / CONFIG).read_text(encoding="utf-8"))
+    del record["shape"]
+    (tmp_path / "old" / CONFIG).write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"bundle old: training\.json holds no 'shape'"):
+        load_base_model(str(tmp_path / "old"))
