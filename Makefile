@@ -12,7 +12,7 @@ export BENTOML_DO_NOT_TRACK = True
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help base dev demo test lint serve train train-encoder train-small eval bench clean
+.PHONY: help base dev demo test lint serve train train-encoder retrain train-small eval bench clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +51,14 @@ serve: base  ## Serve the REST API on loopback
 train: dev  ## Train the moderation bundle (WARDLINE_DATA names the data folder)
 	$(BIN)/python wardline.py train moderation $(if $(DATA),--data $(DATA))
 
-train-encoder: dev  ## Train the multilingual encoder, unfinished (WARDLINE_DATA names the data folder)
+train-encoder: dev  ## Train the multilingual encoder (WARDLINE_DATA names the data folder; 2.5 hours on two cores)
 	$(BIN)/python wardline.py train encoder $(if $(DATA),--data $(DATA))
+
+retrain: train-encoder  ## Train the encoder and all that stands on it, and measure both anew
+	$(BIN)/python wardline.py train moderation --base-model runs/encoder $(if $(DATA),--data $(DATA))
+	$(BIN)/python wardline.py eval encoder --paths runs/encoder $(if $(DATA),--data $(DATA))
+	$(BIN)/python wardline.py eval moderation $(if $(DATA),--data $(DATA))
+	$(BIN)/python wardline.py eval readme
 
 train-small: dev  ## Train end to end in minutes on what is in the repository
 	$(BIN)/python wardline.py train moderation --config training/configs/small.yaml --own-ads-only --out runs/small-bundle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from moderation.cli import OneLineErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from eval.scores import Progress as Report
 
@@ -95,15 +95,22 @@ def readme(
     report: Annotated[Path, typer.Option(help="The report the figures come from.")] = REPORTS / "moderation.json",
     file: Annotated[Path, typer.Option(help="The README.")] = Path("README.md"),
     card: Annotated[Path, typer.Option(help="The model card.")] = Path("models/default/MODEL_CARD.md"),
+    encoder: Annotated[Path, typer.Option(help="The encoder's report; left out where there is none.")] = (
+        REPORTS / "encoder.json"
+    ),
 ) -> None:
-    """Write the report's figures into README and model card, between their markers."""
+    """Write the reports' figures into README and model card, between their markers."""
     from eval.document import read_json
-    from eval.readme import card_results, results, update_file
+    from eval.readme import ENCODER, RESULTS, card_results, encoder_results, results, update_file
 
     document = read_json(report)
-    for path, text in ((file, results(document)), (card, card_results(document))):
-        changed = update_file(path, text)
-        console.print(f"{path}: {'rewritten' if changed else 'already equal'}", soft_wrap=True)
+    blocks = [(file, RESULTS, results(document)), (card, RESULTS, card_results(document))]
+    if encoder.is_file():
+        text = encoder_results(read_json(encoder))
+        blocks += [(file, ENCODER, text), (card, ENCODER, text)]
+    for path, block, text in blocks:
+        changed = update_file(path, text, block=block)
+        console.print(f"{path}, {block}: {'rewritten' if changed else 'already equal'}", soft_wrap=True)
 
 
 @app.command()
@@ -114,8 +121,25 @@ def page(
     from eval.document import read_json
     from eval.report import write_report
 
-    files = write_report(read_json(report), report.parent, name=report.stem)
+    document = read_json(report)
+    files = write_report(document, report.parent, name=report.stem, draw=_drawing(document, report.name))
     console.print(str(files.html), soft_wrap=True)
+
+
+def _drawing(document: Mapping[str, Any], name: str) -> Callable[[Any], str]:
+    """Return what draws a report, by the part that only its kind has.
+
+    Raises:
+        ValueError: it is no report of ours.
+    """
+    from eval import encoder, report
+    from eval.bench import page
+
+    drawings = {"dev": report.page, "encoders": encoder.page, "stacks": page.page}
+    for part, draw in drawings.items():
+        if part in document:
+            return draw
+    raise ValueError(f"{name}: found a document with none of {', '.join(drawings)}, expected a report of this project")
 
 
 @app.command()

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from eval.page import interval, number, percent
+from eval.sections.encoder_summary import LINES
 
 HATE_ROWS = {
     "hatecheck": "HateCheck: AUC of hate",
     "multilingual_hatecheck": "Multilingual HateCheck: AUC of hate",
     "hatemojicheck": "HatemojiCheck: AUC of hate",
 }
-START, END = "<!-- results:start -->", "<!-- results:end -->"
+RESULTS, ENCODER = "results", "encoder"
+"""Names of the blocks that are written."""
 
 
 def results(report: Mapping[str, Any]) -> str:
@@ -26,22 +28,40 @@ def card_results(report: Mapping[str, Any]) -> str:
     return "\n\n".join([results(report), _languages(report), _disguise(report)])
 
 
-def with_results(text: str, results_text: str) -> str:
-    """Return `text` with what stands between the two markers replaced.
+def encoder_results(report: Mapping[str, Any]) -> str:
+    """Return an encoder report's main figures as Markdown, one column per encoder."""
+    encoders = report["encoders"]
+    rows = [[line.title, *(line.shown(each) for each in encoders)] for line in LINES]
+    bundle = report["bundle"]
+    stamp = (
+        f"Bundle `{bundle['name']}` (sha256 `{bundle['digest'][:12]}`), {report['created']}, seed {report['seed']}, "
+        f"n = {report['n']} rows{', quick run' if report['quick'] else ''}; 95% intervals over sentences."
+    )
+    return f"{stamp}\n\n{_table(['Measured', *(each['name'] for each in encoders)], rows)}"
+
+
+def markers(block: str) -> tuple[str, str]:
+    """Return what stands before and after a block."""
+    return f"<!-- {block}:start -->", f"<!-- {block}:end -->"
+
+
+def with_results(text: str, results_text: str, *, block: str = RESULTS) -> str:
+    """Return `text` with what stands between the markers of a block replaced.
 
     Raises:
         ValueError: the markers are missing, doubled or in the wrong order.
     """
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ValueError(f"text: found no single pair of markers, expected {START} and then {END}, once each")
-    before, after = text.split(START)[0], text.split(END)[1]
-    return f"{before}{START}\n{results_text}\n{END}{after}"
+    start, end = markers(block)
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise ValueError(f"text: found no single pair of markers, expected {start} and then {end}, once each")
+    before, after = text.split(start)[0], text.split(end)[1]
+    return f"{before}{start}\n{results_text}\n{end}{after}"
 
 
-def update_file(path: Path, results_text: str) -> bool:
+def update_file(path: Path, results_text: str, *, block: str = RESULTS) -> bool:
     """Rewrite the results in a file and return whether that changed it."""
     old = path.read_text(encoding="utf-8")
-    new = with_results(old, results_text)
+    new = with_results(old, results_text, block=block)
     if new != old:
         path.write_text(new, encoding="utf-8")
     return new != old

@@ -8,7 +8,6 @@ within rounds.
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +25,9 @@ from eval.bench.page import page
 from eval.bench.processes import Processes
 from eval.bench.stacks import HTTP, STACKS, WARDLINE, Stack
 from eval.bench.texts import BenchTexts, Ends, make_texts, read_ads
-from eval.document import write_json
 from eval.peers.measure import Figures, Job
 from eval.peers.minilm import GRAPH
+from eval.report import ReportFiles, write_report
 from retrieval_shared.bundle import TOKENIZER, Bundle, load_bundle
 from retrieval_shared.errors import WardlineError
 
@@ -99,16 +98,6 @@ class BenchOptions:
             if field.name in {*BOUNDS, "seed"} and getattr(self, field.name) != field.default
         ]
         return " ".join(["python wardline.py eval serving", *given, *([] if self.peers else ["--no-peers"])])
-
-
-@dataclass(frozen=True)
-class BenchFiles:
-    """Where a report was written."""
-
-    json: Path
-    """The document."""
-    html: Path
-    """The page."""
 
 
 def run_bench(options: BenchOptions, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -236,14 +225,9 @@ def build_report(
     }
 
 
-def write_bench(report: dict[str, Any], folder: Path) -> BenchFiles:
+def write_bench(report: dict[str, Any], folder: Path) -> ReportFiles:
     """Write `serving.json` and `serving.html` into `folder` and return where they are."""
-    files = BenchFiles(json=folder / f"{NAME}.json", html=folder / f"{NAME}.html")
-    write_json(files.json, report)
-    part = files.html.with_name(files.html.name + ".part")
-    part.write_text(page(report), encoding="utf-8")
-    os.replace(part, files.html)
-    return files
+    return write_report(report, folder, name=NAME, draw=page)
 
 
 def token_ends(bundle: Bundle) -> Ends:

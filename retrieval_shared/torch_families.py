@@ -178,7 +178,7 @@ class FamilyEncoder(nn.Module):
                         slotted.slotted.lora_b[k] = adapter[f"{name}.b"] * scale
         # What stands in the memo is taken for the copy, so that nothing that is replaced is copied before.
         self.model = cast("Any", copy.deepcopy(model, cast("dict[int, Any]", replaced)))
-        # The fused attention exports to a graph that no runtime fuses again, and guards on the sizes it was traced at.
+        # Attention as two products and a softmax, which every runtime has; training keeps the fused one.
         self.model.set_attn_implementation("eager")
         _mend_relative_attention(self.model)
         self.eval()

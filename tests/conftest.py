@@ -152,6 +152,42 @@ def tiny_adapter(tiny_base: Path, tiny_config: ModerationConfig, tmp_path_factor
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A real bundle: the tiny encoder, a random adapter in its moderation slot, 16 random heads, made-up thresholds."""
+    return _write_bundle(tmp_path_factory.mktemp("tiny_bundle"), tiny_config, tiny_adapter)
+
+
+@pytest.fixture(scope="session")
+def two_path_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny encoder's layers and a second path over a random shared table, as training saves it."""
+    import torch
+
+    from training.base_model import load_base_model
+    from training.tokenizer import train_tokenizer
+    from training.two_paths import graft, save_encoder
+
+    base = load_base_model(str(tiny_base))
+    tokenizer = train_tokenizer([" ".join(WORDS), "вільний хліб щоранку"] * 5, vocabulary=450, alphabet=60)
+    generator = torch.Generator().manual_seed(5)
+    table = torch.randn(tokenizer.get_vocab_size(), DIM, generator=generator)
+    encoder = graft(base.model, base.tokenizer, table, tokenizer)  # type: ignore[arg-type]
+    with torch.no_grad():
+        encoder.paths.joint.weight.copy_(torch.randn(2 * DIM, DIM, generator=generator) / 8)
+    folder = tmp_path_factory.mktemp("two_path_base")
+    save_encoder(folder, encoder, tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_path_bundle(
+    two_path_base: Path, tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """A bundle as `tiny_bundle`, over the encoder with two paths."""
+    import dataclasses
+
+    config = dataclasses.replace(tiny_config, name="two-paths", base_model=str(two_path_base))
+    return _write_bundle(tmp_path_factory.mktemp("two_path_bundle"), config, tiny_adapter)
+
+
+def _write_bundle(folder: Path, config: ModerationConfig, adapter: Path) -> Bundle:
     import numpy as np
     import torch
 
@@ -163,33 +199,28 @@ def tiny_bundle(tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_fact
     from training.examples import HEADS
     from training.heads import AttentionHeads
 
-    base = load_base_model(tiny_config.base_model)
+    base, oracle = (load_base_model(config.base_model) for _ in range(2))
     round_to_int8(base)
-    trained = TrainedAdapter(folder=tiny_adapter, heads=tiny_adapter / "none")
+    round_to_int8(oracle)
+    trained = TrainedAdapter(folder=adapter, heads=adapter / "none")
     with torch.random.fork_rng():
         torch.manual_seed(9)
         heads = AttentionHeads(len(HEADS), DIM, hidden=8)
         with torch.no_grad():
             heads.query.normal_(std=1.0)  # a trained head looks at something; at 0.02 it would average
             heads.bias.zero_()
-    encoder = load_slots(base, trained, tiny_config.adapter)
     cuts = HeadThreshold(escalate=0.4, act=0.6, basis="made up", positives=0, negatives=0)
+    ones = np.ones(len(HEADS), dtype=np.float32)
     parts = Parts(
-        encoder=encoder,
+        encoder=load_slots(base, trained, config.adapter),
         heads=heads.eval(),
         base=base,
-        adapter=tiny_adapter,
-        calibration=Calibration(
-            heads=HEADS, scale=np.ones(len(HEADS), dtype=np.float32), offset=np.zeros(len(HEADS), dtype=np.float32)
-        ),
+        adapter=adapter,
+        calibration=Calibration(heads=HEADS, scale=ones, offset=0 * ones),
         thresholds=Thresholds.of(prevalence=0.02, heads=dict.fromkeys(HEADS, cuts)),
         training={},
     )
-    oracle = load_base_model(tiny_config.base_model)
-    round_to_int8(oracle)
-    return write_bundle(
-        tmp_path_factory.mktemp("tiny_bundle"), parts, tiny_config, oracle=load_peft(oracle.model, trained)
-    )
+    return write_bundle(folder, parts, config, oracle=load_peft(oracle.model, trained))
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from retrieval_shared.torch_families import adapted_linears, family_of, longest_
 from training.encoder_record import read_record
 from training.shipped_base import is_bundle, shipped_base
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 LINEAR_LEVELS = 64
 """Largest int8 value of a linear layer's weight: 7 bits, so that 16-bit sums on a CPU without VNNI cannot saturate."""
 
@@ -56,8 +57,8 @@ def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     """Return the encoder `name` names.
 
     Args:
-        name: a bundle's folder, a folder in Hugging Face layout, an importable package with a `model/` folder, or a
-            hub name.
+        name: a bundle's folder or a folder in Hugging Face layout, relative to the working folder or to the
+            repository; an importable package with a `model/` folder; or a hub name.
         sha256: expected hash of the weights file (`base.int8.bin` of a bundle, else `model.safetensors`); empty
             accepts any.
 
@@ -100,8 +101,9 @@ def check_max_tokens(base: BaseModel, wanted: Mapping[str, int]) -> None:
 
 
 def _folder(name: str) -> Path | None:
-    if Path(name).is_dir():
-        return Path(name)
+    for folder in (Path(name), REPOSITORY / name):
+        if folder.is_dir():
+            return folder
     if "/" not in name and name.isidentifier():
         found = importlib.util.find_spec(name)
         if found is not None and found.submodule_search_locations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from pathlib import Path
@@ -35,8 +36,9 @@ def encoder(
     out: Annotated[Path, typer.Option(help="Folder of the finished encoder.")] = Path("runs/encoder"),
     runs: Runs = Path("runs"),
     threads: Threads = CORES,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
 ) -> None:
-    """Train the multilingual encoder: tokenizer, static table, both paths. Unfinished: see training/two_paths.py."""
+    """Train the multilingual encoder: tokenizer, static table, both paths, joint adaptation. Stopped runs resume."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     settings = load_config(config, EncoderConfig)
     if data is None:
@@ -44,8 +46,23 @@ def encoder(
             "no data folder: name it with --data or WARDLINE_DATA (training/data/README.md gives its form and the "
             "public sources)"
         )
-    train_encoder(settings, EncoderRun(data=data, out=out, runs=runs, threads=threads))
+    run = EncoderRun(data=data, out=out, runs=runs, threads=threads, device=_device(device))
+    train_encoder(settings, run)
     typer.echo(f"encoder -> {out}")
+
+
+def _device(name: str) -> str:
+    """Return the device a name stands for.
+
+    Raises:
+        ValueError: the name is another, or there is no GPU.
+    """
+    import torch
+
+    allowed = ("auto", "cpu", *(("cuda",) if torch.cuda.is_available() else ()))
+    if name not in allowed:
+        raise ValueError(f"--device: found {name!r}, allowed here {', '.join(allowed)}")
+    return allowed[-1] if name == "auto" else name
 
 
 @app.command()
@@ -57,11 +74,16 @@ def moderation(
     own_ads_only: Annotated[
         bool, typer.Option("--own-ads-only", help="Train on the ads in the repository alone.")
     ] = False,
+    base_model: Annotated[
+        str | None, typer.Option(help="Encoder to start from, in place of the configuration's.")
+    ] = None,
     threads: Threads = CORES,
 ) -> None:
     """Train the violation heads: adapter, token states, heads, thresholds, export. Stopped runs resume."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     settings = load_config(config, ModerationConfig)
+    if base_model is not None:
+        settings = dataclasses.replace(settings, base_model=base_model, base_sha256="")
     if data is None and not own_ads_only:
         raise ValueError(
             "no data folder: name it with --data or WARDLINE_DATA (training/data/README.md gives its form and the "

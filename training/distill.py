@@ -27,8 +27,8 @@ from training.two_paths import TwoPathEncoder, Vectors
 
 log = structlog.get_logger()
 
-_RUN_TOKENS = 2_048
-"""Padded tokens of one run through the encoder."""
+_RUN_TOKENS = {"cpu": 2_048, "cuda": 65_536}
+"""Padded tokens of one run through the encoder, by device."""
 _TEACHER_BATCHES = 200
 """Batches of teacher vectors between two notes of progress."""
 
@@ -167,18 +167,25 @@ def _loss(
 ) -> Tensor:
     # One pass per English sentence, however many of its translations are in the batch.
     unique, place = np.unique(english[rows], return_inverse=True)
+    device = encoder.device
     both = vectors_of(encoder, tokens, np.concatenate([unique, rows]), max_tokens=config.max_tokens)
     left, right = both.split(len(unique))
-    return _pair_loss(left, right, torch.from_numpy(place), teacher.of(unique), config)
+    return _pair_loss(left, right, torch.from_numpy(place).to(device), teacher.of(unique).to(device), config)
 
 
 def vectors_of(encoder: TwoPathEncoder, tokens: PackedTokens, rows: NDArray[np.int64], *, max_tokens: int) -> Vectors:
-    """Return the vectors of `rows`, in their order; like lengths run together, so that little is padded."""
+    """Return the float32 vectors of `rows`, in their order; like lengths run together, so that little is padded.
+
+    On a GPU the encoder runs in bfloat16.
+    """
+    device = encoder.device
     lengths = np.minimum(tokens.offsets[rows + 1] - tokens.offsets[rows] + 2, max_tokens)
-    parts = list(token_budget_batches(lengths.tolist(), budget=_RUN_TOKENS))
-    found = [encoder(*padded(tokens, rows[part], max_tokens=max_tokens)) for part in parts]
-    back = torch.from_numpy(np.argsort(np.concatenate(parts)))
-    return Vectors(*(torch.cat(vectors)[back] for vectors in zip(*found, strict=True)))
+    parts = list(token_budget_batches(lengths.tolist(), budget=_RUN_TOKENS[device.type]))
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        batches = (padded(tokens, rows[part], max_tokens=max_tokens) for part in parts)
+        found = [encoder(ids.to(device), mask.to(device)) for ids, mask in batches]
+    back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(device)
+    return Vectors(*(torch.cat(vectors).float()[back] for vectors in zip(*found, strict=True)))
 
 
 def _pair_loss(left: Vectors, right: Vectors, place: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:

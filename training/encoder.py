@@ -16,7 +16,7 @@ from transformers import BertModel
 
 from training.base_model import BaseModel, load_base_model
 from training.config import EncoderConfig
-from training.distill import TeacherVectors, distil, near_batches, padded, teach
+from training.distill import TeacherVectors, distil, near_batches, teach, vectors_of
 from training.encoder_record import encoder_record, write_record
 from training.examples import Examples, load_examples, public_rows
 from training.loop import read_curve
@@ -44,6 +44,8 @@ class EncoderRun:
     """Checkpoints and caches; a later run with the same inputs resumes from them."""
     threads: int = 2
     """Threads of torch."""
+    device: str = "cpu"
+    """Where both paths are trained: `cpu`, or `cuda` in bfloat16."""
 
 
 def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
@@ -71,13 +73,13 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
     )  # fmt: skip
     folder = folder / f"two_paths-{_key(config.teacher, config.teacher_sha256, config.joint_share, config.distil)}"
     if not (folder / "encoder" / "config.json").is_file():
-        encoder = _both_paths(config, sentences, tokens, tokenizer, table.rows.weight.detach(), folder)
+        encoder = _both_paths(config, run, sentences, tokens, tokenizer, table.rows.weight.detach(), folder)
         save_encoder(folder / "encoder", encoder, tokenizer)
     shared = folder / f"shared-{_key(config.shared, config.data)}"
     if not (shared / "encoder" / "config.json").is_file():
         tasks = _tasks(config, sentences, tokens, load_examples(run.data, config.data))
         checkpoint = shared / "shared.checkpoint.pt"
-        encoder = load_encoder(folder / "encoder")
+        encoder = load_encoder(folder / "encoder").to(run.device)
         adapt(encoder, tokenizer, tasks, config.shared, checkpoint=checkpoint, seed=config.seed)
         save_encoder(shared / "encoder", encoder, tokenizer)
     encoder = load_encoder(shared / "encoder")
@@ -104,6 +106,7 @@ def _tasks(config: EncoderConfig, sentences: Sentences, tokens: PackedTokens, ex
 
 def _both_paths(
     config: EncoderConfig,
+    run: EncoderRun,
     sentences: Sentences,
     tokens: PackedTokens,
     tokenizer: Tokenizer,
@@ -113,14 +116,13 @@ def _both_paths(
     teacher = load_base_model(config.teacher, sha256=config.teacher_sha256)
     if not isinstance(teacher.model, BertModel):
         raise ValueError(f"teacher {config.teacher!r}: found {type(teacher.model).__name__}, expected a BertModel")
-    encoder = graft(teacher.model, teacher.tokenizer, table, tokenizer)
+    encoder = graft(teacher.model, teacher.tokenizer, table, tokenizer).to(run.device)
     groups = _drawn(config, sentences)
     taught = _taught(teacher, sentences, np.concatenate(groups), config, folder)
     batches = _batches(groups, sentences.english, taught, config)
     with torch.no_grad():
-        found = [encoder(*padded(tokens, batch, max_tokens=config.distil.max_tokens)) for batch in batches[:32]]
-    paths = (torch.cat([v.transformer for v in found]), torch.cat([v.static for v in found]))
-    fit_joint(encoder, *paths, share=config.joint_share)
+        found = vectors_of(encoder, tokens, np.concatenate(batches[:32]), max_tokens=config.distil.max_tokens)
+    fit_joint(encoder, found.transformer, found.static, share=config.joint_share)
     checkpoint = folder / "two_paths.checkpoint.pt"
     return distil(encoder, tokens, sentences.english, batches, taught, config.distil, checkpoint=checkpoint)
 

@@ -122,8 +122,8 @@ def adapt(
     torch.manual_seed(seed)
     encoder.requires_grad_(requires_grad=False)
     dim = encoder.table.embedding_dim
-    heads = AttentionHeads(len(HEADS), dim, hidden=32)
-    verticals = nn.Linear(dim, int(tasks.topics.labels.max(initial=0)) + 1)
+    heads = AttentionHeads(len(HEADS), dim, hidden=32).to(encoder.device)
+    verticals = nn.Linear(dim, int(tasks.topics.labels.max(initial=0)) + 1).to(encoder.device)
     lora = LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, bias="none",
         target_modules=list(HUGGING_FACE_LINEARS.values()),
@@ -181,8 +181,10 @@ def _moderation(
     *,
     weight: float,
 ) -> Tensor:
+    ids, mask = ids.to(encoder.device), mask.to(encoder.device)
     logits, _ = heads(encoder.states(ids, mask), mask)  # [b, H]
-    targets, weights = (torch.from_numpy(values[rows]) for values in (weighted.targets, weighted.weights))
+    both = (weighted.targets, weighted.weights)
+    targets, weights = (torch.from_numpy(values[rows]).to(encoder.device) for values in both)
     return weight * masked_bce(logits, targets, weights)
 
 
@@ -196,9 +198,10 @@ def _topics(
     *,
     weight: float,
 ) -> Tensor:
+    ids, mask = ids.to(encoder.device), mask.to(encoder.device)
     logits = head(mean_pool(encoder.states(ids, mask), mask))  # [b, verticals]
     # Unit vectors: a temperature stands in for their length.
-    return weight * cross_entropy(logits / _TEMPERATURE, torch.from_numpy(labels[rows]))
+    return weight * cross_entropy(logits / _TEMPERATURE, torch.from_numpy(labels[rows]).to(encoder.device))
 
 
 def _pairs(
@@ -212,7 +215,7 @@ def _pairs(
         before = vectors_of(encoder, pairs.tokens, everything, max_tokens=config.max_tokens)
     moved = 1 - (found.transformer * before.transformer).sum(-1).mean()
     left, right = found.split(len(unique))
-    group = torch.from_numpy(place)
+    group = torch.from_numpy(place).to(encoder.device)
     loss = sum(
         infonce(getattr(left, path)[group], getattr(right, path), temperature=_TEMPERATURE, group=group) / 2
         for path in ("joint", "transformer")

@@ -28,11 +28,15 @@ def shipped_base(folder: Path) -> tuple[BertModel, SharedTable | None]:
     """Return the bundle's transformer, rounded as it is served, and its shared table (None: it has one path).
 
     Raises:
-        ValueError: the bundle does not say the sizes of its encoder; one written before it did must be trained again.
+        ValueError: the bundle does not say the sizes of its encoder: it is older, or of another family than BERT, and
+            training starts from the encoder it was made from.
     """
     record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     if SHAPE not in record:
-        raise ValueError(f"bundle {folder.name}: {CONFIG} holds no {SHAPE!r}: its encoder cannot be read back")
+        raise ValueError(
+            f"bundle {folder.name}: {CONFIG} holds no {SHAPE!r}: its encoder cannot be read back, name the one it was "
+            f"made from ({record['config']['base_model']!r})"
+        )
     shape, weights = record[SHAPE], _initialisers(folder)
     config = BertConfig(
         vocab_size=shape["vocabulary"], hidden_size=shape["dim"], num_hidden_layers=shape["layers"],

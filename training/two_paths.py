@@ -63,6 +63,11 @@ class TwoPathEncoder(nn.Module):
         return states
 
     @property
+    def device(self) -> torch.device:
+        """Return where the encoder lies."""
+        return self.table.weight.device
+
+    @property
     def shared(self) -> SharedTable:
         """The table and the second path, as serving takes them."""
         return SharedTable(self.table.weight.detach(), self.paths)
@@ -175,6 +180,7 @@ def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, s
 def save_encoder(folder: Path, encoder: TwoPathEncoder, tokenizer: Tokenizer) -> None:
     """Write the transformer in Hugging Face layout, the shared table and second path in a file beside it."""
     folder.mkdir(parents=True, exist_ok=True)
+    encoder = encoder.cpu()
     _with_words(encoder).save_pretrained(str(folder))
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(

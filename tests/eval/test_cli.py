@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from eval.cli import app
 from eval.document import read_json, write_json
-from eval.readme import END, START
+from eval.readme import RESULTS, markers
 
 RUNNER = CliRunner()
+START, END = markers(RESULTS)
 
 
 def test_a_report_is_measured_and_written(
@@ -48,7 +49,7 @@ def test_readme_and_card_are_rewritten(report: dict[str, Any], tmp_path: Path) -
     for name in ("README.md", "CARD.md"):
         (tmp_path / name).write_text(f"a\n{START}\n{END}\nb\n", encoding="utf-8")
     arguments = ["readme", "--report", str(tmp_path / "moderation.json"), "--file", str(tmp_path / "README.md")]
-    arguments += ["--card", str(tmp_path / "CARD.md")]
+    arguments += ["--card", str(tmp_path / "CARD.md"), "--encoder", str(tmp_path / "none.json")]
     assert "rewritten" in RUNNER.invoke(app, arguments).output
     assert "first@1" in (tmp_path / "CARD.md").read_text(encoding="utf-8")
     assert "already equal" in RUNNER.invoke(app, arguments).output
@@ -62,6 +63,19 @@ def test_a_page_is_drawn_again_from_its_document(
     assert RUNNER.invoke(app, ["page", "--report", str(tmp_path / "moderation.json")]).exit_code == 0
     assert (tmp_path / "moderation.html").is_file()
     assert RUNNER.invoke(app, ["page", "--report", str(tmp_path / "none.json")]).exit_code == 2
+
+
+@pytest.mark.parametrize(("part", "module"), [("encoders", "eval.encoder"), ("stacks", "eval.bench.page")])
+def test_every_kind_of_report_is_drawn_by_its_own_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, module: str
+) -> None:
+    monkeypatch.setattr(f"{module}.page", lambda document: f"drawn from {', '.join(document)}")
+    write_json(tmp_path / "some.json", {part: []})
+    assert RUNNER.invoke(app, ["page", "--report", str(tmp_path / "some.json")]).exit_code == 0
+    assert (tmp_path / "some.html").read_text(encoding="utf-8") == f"drawn from {part}"
+    write_json(tmp_path / "other.json", {"title": "x"})
+    result = RUNNER.invoke(app, ["page", "--report", str(tmp_path / "other.json")])
+    assert (result.exit_code, "expected a report of this project" in result.output) == (2, True)
 
 
 def test_the_bench_refuses_counts_that_would_never_end() -> None:

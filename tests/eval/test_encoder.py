@@ -25,6 +25,8 @@ from eval.cli import app
 from eval.compared import Compared, Float32
 from eval.document import read_json
 from eval.encoder import Options, evaluate, page, write_encoder
+from eval.readme import encoder_results
+from eval.sections.encoder_summary import LINES
 from eval.sentences import NTREX, SIMILARITY, TATOEBA, TOPICS_DEV, TOPICS_TRAIN
 from eval.suites.speed import ROUNDS, Timed
 from retrieval_shared.bundle import ENCODER_RECORD
@@ -284,3 +286,12 @@ def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     assert (result.exit_code, "WARDLINE_DATA" in result.output) == (2, True)
     result = CliRunner().invoke(app, ["encoder", "--data", str(tmp_path), "--bundle", str(tmp_path / "none")])
     assert (result.exit_code, "no model bundle" in result.output) == (2, True)
+
+
+def test_the_readme_gets_every_line_of_the_summary(measured: dict[str, Any]) -> None:
+    text = encoder_results(measured)
+    assert text.startswith("Bundle `made-up@1` (sha256 `abababababab`)")
+    table = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in table[0]] == ["Measured", "shipped", "english only", "all"]
+    assert [row[0].strip() for row in table[2:]] == [line.title for line in LINES]
+    assert {len(row) for row in table} == {4}

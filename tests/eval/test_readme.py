@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from eval.document import read_json
-from eval.readme import END, START, card_results, results, update_file, with_results
+from eval.readme import ENCODER, RESULTS, card_results, encoder_results, markers, results, update_file, with_results
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "eval" / "reports" / "moderation.json"
+ENCODER_REPORT = ROOT / "eval" / "reports" / "encoder.json"
+START, END = markers(RESULTS)
 
 
 @pytest.mark.skipif(not REPORT.is_file(), reason="no committed report")
@@ -20,6 +22,14 @@ REPORT = ROOT / "eval" / "reports" / "moderation.json"
 def test_the_committed_figures_are_those_of_the_committed_report(file: str, make: Any) -> None:  # noqa: ANN401
     text = (ROOT / file).read_text(encoding="utf-8")
     assert with_results(text, make(read_json(REPORT))) == text, "run `python wardline.py eval readme`"
+
+
+@pytest.mark.skipif(not ENCODER_REPORT.is_file(), reason="no committed report of an encoder")
+@pytest.mark.parametrize("file", ["README.md", "models/default/MODEL_CARD.md"])
+def test_the_committed_encoder_figures_are_those_of_the_committed_report(file: str) -> None:
+    text, report = (ROOT / file).read_text(encoding="utf-8"), read_json(ENCODER_REPORT)
+    assert with_results(text, encoder_results(report), block=ENCODER) == text, "run `python wardline.py eval readme`"
+    assert not report["quick"]
 
 
 @pytest.mark.skipif(not REPORT.is_file(), reason="no committed report")
@@ -80,3 +90,11 @@ def test_results_stand_between_the_markers_and_a_second_time_changes_nothing(tmp
 def test_missing_markers_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="markers"):
         with_results(text, "new")
+
+
+def test_blocks_do_not_touch_each_other() -> None:
+    first, last = markers(ENCODER)
+    text = f"{START}\na\n{END}\n{first}\nb\n{last}\n"
+    assert with_results(text, "c", block=ENCODER) == f"{START}\na\n{END}\n{first}\nc\n{last}\n"
+    with pytest.raises(ValueError, match="<!-- encoder:start -->"):
+        with_results(f"{START}\na\n{END}\n", "c", block=ENCODER)

@@ -63,9 +63,8 @@ def test_too_large_a_page_is_refused_but_the_document_is_kept(
     report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LARGEST_PAGE", 10)
-    monkeypatch.setattr(module, "page", lambda _: "a long page")
     with pytest.raises(ValueError, match="page: found"):
-        write_report(report, tmp_path, name="moderation")
+        write_report(report, tmp_path, name="moderation", draw=lambda _: "a long page")
     assert (tmp_path / "moderation.json").is_file()
 
 

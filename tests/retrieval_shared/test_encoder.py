@@ -11,12 +11,22 @@ from retrieval_shared.encoder import Encoder
 from retrieval_shared.errors import BundleError
 from retrieval_shared.onnx_encoder import OnnxEncoder
 
-HARD = ["", " ", "\x00", "free bet", "free bet", "مرحبا بالعالم", "👩‍👩‍👧 🎁", "\ud800", "a" * 5_000, "tea " * 300]
+HARD = [
+    "", " ", "\x00", "free bet", "free bet", "مرحبا بالعالم", "👩‍👩‍👧 🎁", "\ud800", "ᚠᚢᚦᚨᚱᚲ", "𒀀𒁀", "\ue000",
+    "a" * 100_000, "tea " * 300,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["tiny_bundle", "two_path_bundle"])
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    """An encoder with one path, and one with two."""
+    found: Bundle = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_bundle: Bundle) -> Encoder:
-    return Encoder.load(tiny_bundle.path)
+def encoder(bundle: Bundle) -> Encoder:
+    return Encoder.load(bundle.path)
 
 
 def test_unit_vectors_in_order(encoder: Encoder) -> None:
@@ -27,8 +37,8 @@ def test_unit_vectors_in_order(encoder: Encoder) -> None:
     np.testing.assert_array_equal(vectors[3], vectors[4])
 
 
-def test_no_slot_is_the_base(encoder: Encoder, tiny_bundle: Bundle) -> None:
-    inner = OnnxEncoder(tiny_bundle)
+def test_no_slot_is_the_base(encoder: Encoder, bundle: Bundle) -> None:
+    inner = OnnxEncoder(bundle)
     for slot in (None, *encoder.slots):
         np.testing.assert_array_equal(
             encoder.encode(["free bet"], slot=slot), inner.encode(["free bet"], slot=slot or "base").vectors

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BertModel
 
 from moderation.thresholds import Thresholds
 from retrieval_shared import Encoder
@@ -21,25 +19,8 @@ from training.base_model import BaseModel, load_base_model, round_to_int8
 from training.config import ModerationConfig
 from training.examples import HEADS
 from training.heads import AttentionHeads
-from training.tokenizer import train_tokenizer
-from training.two_paths import graft, save_encoder
 
-TEXTS = ["free bet and win cash now", "fresh bread every morning", "вільний хліб", "play responsibly casino wine", ""]
-
-
-@pytest.fixture(scope="module")
-def two_paths(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny encoder with a second path, in Hugging Face layout."""
-    base = load_base_model(str(tiny_base))
-    tokenizer = train_tokenizer(TEXTS * 5, vocabulary=450, alphabet=60)
-    table = torch.randn(tokenizer.get_vocab_size(), base.dim, generator=torch.Generator().manual_seed(0))
-    assert isinstance(base.model, BertModel)
-    folder = tmp_path_factory.mktemp("two_paths")
-    encoder = graft(base.model, base.tokenizer, table, tokenizer)
-    with torch.no_grad():
-        encoder.paths.joint.weight.normal_(std=0.2)
-    save_encoder(folder, encoder, tokenizer)
-    return folder
+TEXTS = ["free bet and win cash now", "fresh bread every morning", "вільний хліб", "play responsibly casino wine"]
 
 
 def written(folder: Path, base: BaseModel, adapter: Path, config: ModerationConfig) -> Bundle:
@@ -58,9 +39,9 @@ def written(folder: Path, base: BaseModel, adapter: Path, config: ModerationConf
 
 @pytest.mark.parametrize("paths", ["one", "two"])
 def test_what_was_shipped_comes_back_and_ships_again_bit_for_bit(
-    tiny_base: Path, two_paths: Path, tiny_adapter: Path, tiny_config: ModerationConfig, tmp_path: Path, paths: str
+    tiny_base: Path, two_path_base: Path, tiny_adapter: Path, tiny_config: ModerationConfig, tmp_path: Path, paths: str
 ) -> None:
-    base = load_base_model(str(tiny_base if paths == "one" else two_paths))
+    base = load_base_model(str(tiny_base if paths == "one" else two_path_base))
     round_to_int8(base)
     bundle = written(tmp_path / "first", base, tiny_adapter, tiny_config)
     again = load_base_model(str(bundle.path))
@@ -78,15 +59,12 @@ def test_what_was_shipped_comes_back_and_ships_again_bit_for_bit(
     assert copied.file(BASE_WEIGHTS).read_bytes() == bundle.file(BASE_WEIGHTS).read_bytes()
 
 
-def test_a_bundle_with_two_paths_serves_the_joint_vector(
-    two_paths: Path, tiny_adapter: Path, tiny_config: ModerationConfig, tmp_path: Path
-) -> None:
-    base = load_base_model(str(two_paths))
+def test_a_bundle_with_two_paths_serves_the_joint_vector(two_path_base: Path, two_path_bundle: Bundle) -> None:
+    base = load_base_model(str(two_path_base))
     round_to_int8(base)
-    bundle = written(tmp_path, base, tiny_adapter, dataclasses.replace(tiny_config, name="two"))
-    served = Encoder.load(bundle.path).encode(TEXTS[:4])
+    served = Encoder.load(two_path_bundle.path).encode(TEXTS)
     slots = from_hugging_face(base.model, shared=base.shared)
-    for text, vector in zip(TEXTS, served, strict=False):
+    for text, vector in zip(TEXTS, served, strict=True):
         ids = torch.tensor([base.tokenizer.encode(text).ids])
         mask = torch.ones_like(ids)
         with torch.no_grad():
