@@ -12,7 +12,7 @@ export BENTOML_DO_NOT_TRACK = True
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help base dev demo test lint serve train train-encoder retrain train-small eval bench clean
+.PHONY: help base dev demo test lint serve train train-encoder retrain train-small eval eval-encoder bench clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ train-small: dev  ## Train end to end in minutes on what is in the repository
 
 eval: dev  ## Measure the bundle and write eval/reports (WARDLINE_DATA names the data folder)
 	$(BIN)/python wardline.py eval moderation $(if $(DATA),--data $(DATA))
+
+eval-encoder: dev  ## Measure the bundle's encoder, beside its paths where runs/encoder lies
+	$(BIN)/python wardline.py eval encoder $(if $(wildcard runs/encoder),--paths runs/encoder) $(if $(DATA),--data $(DATA))
 
 bench: dev  ## Latency, throughput and memory beside other stacks
 	$(BIN)/python wardline.py eval serving

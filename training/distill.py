@@ -182,8 +182,14 @@ def vectors_of(encoder: TwoPathEncoder, tokens: PackedTokens, rows: NDArray[np.i
     lengths = np.minimum(tokens.offsets[rows + 1] - tokens.offsets[rows] + 2, max_tokens)
     parts = list(token_budget_batches(lengths.tolist(), budget=_RUN_TOKENS[device.type]))
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        batches = (padded(tokens, rows[part], max_tokens=max_tokens) for part in parts)
-        found = [encoder(ids.to(device), mask.to(device)) for ids, mask in batches]
+        batches = [padded(tokens, rows[part], max_tokens=max_tokens) for part in parts]
+        # Looked up once: each look-up's gradient is as large as the whole table.
+        used = torch.cat([ids.flatten() for ids, _ in batches]).unique()
+        small = encoder.rows(used.to(device))  # [u, d]
+        found = [
+            encoder.read(small[torch.searchsorted(used, ids).to(device)], ids.to(device), mask.to(device))
+            for ids, mask in batches
+        ]
     back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(device)
     return Vectors(*(torch.cat(vectors).float()[back] for vectors in zip(*found, strict=True)))
 

@@ -182,7 +182,7 @@ def _moderation(
     weight: float,
 ) -> Tensor:
     ids, mask = ids.to(encoder.device), mask.to(encoder.device)
-    logits, _ = heads(encoder.states(ids, mask), mask)  # [b, H]
+    logits, _ = heads(encoder.states(encoder.rows(ids), mask), mask)  # [b, H]
     both = (weighted.targets, weighted.weights)
     targets, weights = (torch.from_numpy(values[rows]).to(encoder.device) for values in both)
     return weight * masked_bce(logits, targets, weights)
@@ -199,7 +199,7 @@ def _topics(
     weight: float,
 ) -> Tensor:
     ids, mask = ids.to(encoder.device), mask.to(encoder.device)
-    logits = head(mean_pool(encoder.states(ids, mask), mask))  # [b, verticals]
+    logits = head(mean_pool(encoder.states(encoder.rows(ids), mask), mask))  # [b, verticals]
     # Unit vectors: a temperature stands in for their length.
     return weight * cross_entropy(logits / _TEMPERATURE, torch.from_numpy(labels[rows]).to(encoder.device))
 

@@ -52,13 +52,21 @@ class TwoPathEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Vectors:
         """Return the vectors of int64 `input_ids` `[b, t]`, special tokens included; mask 1 = token."""
-        transformer = mean_pool(self.states(input_ids, attention_mask), attention_mask)
-        static = self.paths.static(as_served(self.table(input_ids)), input_ids, attention_mask)
+        return self.read(self.rows(input_ids), input_ids, attention_mask)
+
+    def rows(self, input_ids: Tensor) -> Tensor:
+        """Return the table's rows `[..., d]` of int64 `input_ids` `[...]`, as int8 holds them."""
+        return as_served(self.table(input_ids))
+
+    def read(self, rows: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Vectors:
+        """Return the vectors of texts whose rows `[b, t, d]` are at hand."""
+        transformer = mean_pool(self.states(rows, attention_mask), attention_mask)
+        static = self.paths.static(rows, input_ids, attention_mask)
         return Vectors(joint=self.paths.join(transformer, static), transformer=transformer, static=static)
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the transformer's token states `[b, t, d]`."""
-        words = self.paths.input(as_served(self.table(input_ids)))
+    def states(self, rows: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the transformer's token states `[b, t, d]` over rows `[b, t, d]`."""
+        words = self.paths.input(rows)
         states: Tensor = self.bert(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
         return states
 

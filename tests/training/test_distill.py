@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import BertModel
 
 from training.base_model import BaseModel, load_base_model
-from training.distill import DistillConfig, _loss, distil, near_batches, padded, teach
+from training.distill import DistillConfig, _loss, distil, near_batches, padded, teach, vectors_of
 from training.losses.infonce import infonce
 from training.losses.similarity import similarity_loss
 from training.parallel import PackedTokens, pack
@@ -79,6 +79,20 @@ def test_batches_hold_every_row_once_and_near_rows_together() -> None:
     assert len(near_batches(vectors[:100], size=32, neighbours=8, pool=32, rng=rng)) == 3
     with pytest.raises(ValueError, match="batch_sentences=32 must be a multiple of neighbours=5"):
         near_batches(vectors, size=32, neighbours=5, pool=4, rng=rng)
+
+
+def test_vectors_come_in_the_order_asked_for_with_the_gradient_of_single_texts(made: Made) -> None:
+    rows = np.array([8, 0, 12, 3, 8])
+    encoder = copy.deepcopy(made.encoder)
+    found = vectors_of(encoder, made.tokens, rows, max_tokens=64)
+    found.joint.square().sum(0).prod().backward()
+    gradient = encoder.table.weight.grad
+    encoder.zero_grad()
+    single = [encoder(*padded(made.tokens, rows[k : k + 1], max_tokens=64)) for k in range(len(rows))]
+    for together, alone in zip(found, zip(*single, strict=True), strict=True):
+        torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
+    torch.cat([each.joint for each in single]).square().sum(0).prod().backward()
+    torch.testing.assert_close(gradient, encoder.table.weight.grad)
 
 
 def test_the_loss_is_the_sum_of_its_parts(made: Made) -> None:
