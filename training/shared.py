@@ -38,6 +38,9 @@ _BETWEEN = " > "
 """What stands between the parts of a category's path."""
 _TEMPERATURE = 0.05
 
+Batch = tuple[NDArray[np.intp], Tensor, Tensor]
+"""Row numbers `[b]`, their ids and their mask, both int64 `[b, t]`."""
+
 
 @dataclass(frozen=True)
 class Topics:
@@ -154,54 +157,46 @@ def _steps(
 ) -> list[Callable[[], Tensor]]:
     """Return one step per batch of every task."""
 
-    def batched(texts: Sequence[str]) -> list[tuple[np.ndarray, Tensor, Tensor]]:
+    def batched(texts: Sequence[str]) -> list[Batch]:
         ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
         cut = [row if len(row) <= config.max_tokens else [*row[: config.max_tokens - 1], row[-1]] for row in ids]
         return list(padded_batches(cut, budget=config.tokens_per_step, rng=rng))
 
     weighted = weigh(tasks.moderation, ad_weight=1.0, unlabelled_share=0.3)
     steps: list[Callable[[], Tensor]] = [
-        partial(_moderation, encoder, heads[0], weighted, *batch, weight=config.moderation_weight)
-        for batch in batched(tasks.moderation.texts)
+        partial(_moderation, encoder, heads[0], weighted, batch, config) for batch in batched(tasks.moderation.texts)
     ]
     steps += [
-        partial(_topics, encoder, heads[1], tasks.topics.labels, *batch, weight=config.topic_weight)
-        for batch in batched(tasks.topics.texts)
+        partial(_topics, encoder, heads[1], tasks.topics.labels, batch, config) for batch in batched(tasks.topics.texts)
     ]
     return steps + [partial(_pairs, encoder, adapted, tasks.pairs, rows, config) for rows in tasks.pairs.batches]
 
 
 def _moderation(
-    encoder: TwoPathEncoder,
-    heads: AttentionHeads,
-    weighted: Weighted,
-    rows: np.ndarray,
-    ids: Tensor,
-    mask: Tensor,
-    *,
-    weight: float,
+    encoder: TwoPathEncoder, heads: AttentionHeads, weighted: Weighted, batch: Batch, config: SharedConfig
 ) -> Tensor:
-    ids, mask = ids.to(encoder.device), mask.to(encoder.device)
-    logits, _ = heads(encoder.states(encoder.rows(ids), mask), mask)  # [b, H]
+    rows, states, mask = _states(encoder, batch)
+    logits, _ = heads(states, mask)  # [b, H]
     both = (weighted.targets, weighted.weights)
     targets, weights = (torch.from_numpy(values[rows]).to(encoder.device) for values in both)
-    return weight * masked_bce(logits, targets, weights)
+    return config.moderation_weight * masked_bce(logits, targets, weights)
 
 
 def _topics(
-    encoder: TwoPathEncoder,
-    head: nn.Linear,
-    labels: NDArray[np.int64],
-    rows: np.ndarray,
-    ids: Tensor,
-    mask: Tensor,
-    *,
-    weight: float,
+    encoder: TwoPathEncoder, head: nn.Linear, labels: NDArray[np.int64], batch: Batch, config: SharedConfig
 ) -> Tensor:
-    ids, mask = ids.to(encoder.device), mask.to(encoder.device)
-    logits = head(mean_pool(encoder.states(encoder.rows(ids), mask), mask))  # [b, verticals]
+    rows, states, mask = _states(encoder, batch)
+    logits = head(mean_pool(states, mask))  # [b, verticals]
     # Unit vectors: a temperature stands in for their length.
-    return weight * cross_entropy(logits / _TEMPERATURE, torch.from_numpy(labels[rows]).to(encoder.device))
+    wanted = torch.from_numpy(labels[rows]).to(encoder.device)
+    return config.topic_weight * cross_entropy(logits / _TEMPERATURE, wanted)
+
+
+def _states(encoder: TwoPathEncoder, batch: Batch) -> tuple[NDArray[np.intp], Tensor, Tensor]:
+    """Return the numbers of a batch's rows, their token states `[b, t, d]` and their mask `[b, t]`."""
+    rows, ids, mask = batch
+    ids, mask = ids.to(encoder.device), mask.to(encoder.device)
+    return rows, encoder.states(encoder.rows(ids), mask), mask
 
 
 def _pairs(
