@@ -51,7 +51,7 @@ serve: base  ## Serve the REST API on loopback
 train: dev  ## Train the moderation bundle (WARDLINE_DATA names the data folder)
 	$(BIN)/python wardline.py train moderation $(if $(DATA),--data $(DATA))
 
-train-encoder: dev  ## Train the multilingual encoder (WARDLINE_DATA names the data folder; 2.5 hours on two cores)
+train-encoder: dev  ## Train the multilingual encoder (WARDLINE_DATA names the data folder; hours on two cores)
 	$(BIN)/python wardline.py train encoder $(if $(DATA),--data $(DATA))
 
 retrain: train-encoder  ## Train the encoder and all that stands on it, and measure both anew

@@ -24,7 +24,7 @@ from retrieval_shared.torch_families import (
     slot_encoder,
 )
 from training.base_model import BaseModel
-from training.config import AdapterConfig, HeadsConfig
+from training.config import AdapterConfig, HeadsConfig, SharedConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, concatenate
 from training.heads import AttentionHeads
 from training.loop import LoopConfig, padded_batches, run_steps
@@ -88,7 +88,7 @@ def train_adapter(
     return done
 
 
-def lora_config(config: AdapterConfig, family: Family = FAMILIES[BERT]) -> LoraConfig:
+def lora_config(config: AdapterConfig | SharedConfig, family: Family = FAMILIES[BERT]) -> LoraConfig:
     """Return the PEFT configuration: LoRA on the linear layers of every block that the encoder's family names."""
     return LoraConfig(
         r=config.rank,

@@ -214,7 +214,7 @@ class DistillConfig:
 
 @dataclass(frozen=True)
 class SharedConfig:
-    """The joint adaptation of the finished encoder; 0 rows of every kind leave it out."""
+    """The joint adaptation of the finished encoder."""
 
     moderation_rows: int = 16_000
     """Public rows of the balanced sample of `data`."""

@@ -15,12 +15,13 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, mean_pool
+from retrieval_shared.torch_encoder import mean_pool
+from training.adapter import lora_config
 from training.config import DataConfig, SharedConfig
 from training.distill import vectors_of
 from training.examples import HEADS, OWN_ADS, Examples, concatenate, fold_of
@@ -127,11 +128,7 @@ def adapt(
     dim = encoder.table.embedding_dim
     heads = AttentionHeads(len(HEADS), dim, hidden=32).to(encoder.device)
     verticals = nn.Linear(dim, int(tasks.topics.labels.max(initial=0)) + 1).to(encoder.device)
-    lora = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, bias="none",
-        target_modules=list(HUGGING_FACE_LINEARS.values()),
-    )  # fmt: skip
-    adapted = get_peft_model(encoder.bert, lora)
+    adapted = get_peft_model(encoder.bert, lora_config(config))
     encoder.bert = adapted
     rng = np.random.default_rng(seed)
     steps = _steps(encoder, adapted, tokenizer, tasks, (heads, verticals), config, rng)

@@ -3,9 +3,8 @@
 The transformer composes, the mean is a strong multilingual vector of its own. Both read one table: it makes most of the
 encoder's size, and what one path learns helps the other.
 
-Known limit: a projection of the static table explains a quarter of the variance of the rows the layers were trained
-on, so the transformer starts, and long stays, far behind its teacher. Rows of its own, at four bits beside four of the
-static path's in the same byte, would cost no more and lose next to nothing.
+Known limit: a projection of the static table gives back little of the rows the layers were trained on, so the
+transformer starts, and long stays, far behind its teacher.
 """
 
 from __future__ import annotations
