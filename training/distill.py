@@ -184,7 +184,7 @@ def vectors_of(encoder: TwoPathEncoder, tokens: PackedTokens, rows: NDArray[np.i
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         batches = [padded(tokens, rows[part], max_tokens=max_tokens) for part in parts]
         # Looked up once: each look-up's gradient is as large as the whole table.
-        used = torch.cat([ids.flatten() for ids, _ in batches]).unique()
+        used = torch.from_numpy(np.unique(np.concatenate([ids.numpy().ravel() for ids, _ in batches])))
         small = encoder.rows(used.to(device))  # [u, d]
         found = [
             encoder.read(small[torch.searchsorted(used, ids).to(device)], ids.to(device), mask.to(device))

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import BertModel
 
+from retrieval_shared.bundle import sha256_of
 from training.base_model import BaseModel, load_base_model
 from training.config import EncoderConfig
 from training.distill import TeacherVectors, distil, near_batches, teach, vectors_of
 from training.encoder_record import encoder_record, write_record
-from training.examples import Examples, load_examples, public_rows
+from training.examples import REPOSITORY, Examples, load_examples, public_rows
 from training.loop import read_curve
 from training.parallel import PackedTokens, Sentences, load_parallel, pack, pair_chances, with_siblings
 from training.shared import Pairs, Tasks, adapt, category_names, moderation_rows
@@ -75,7 +76,8 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
     if not (folder / "encoder" / "config.json").is_file():
         encoder = _both_paths(config, run, sentences, tokens, tokenizer, table.rows.weight.detach(), folder)
         save_encoder(folder / "encoder", encoder, tokenizer)
-    shared = folder / f"shared-{_key(config.shared, config.data)}"
+    rows = [sha256_of(path) for path in (public_rows(run.data), REPOSITORY / config.data.ads)]
+    shared = folder / f"shared-{_key(config.shared, config.data, rows)}"
     if not (shared / "encoder" / "config.json").is_file():
         tasks = _tasks(config, sentences, tokens, load_examples(run.data, config.data))
         checkpoint = shared / "shared.checkpoint.pt"
