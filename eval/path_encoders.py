@@ -14,7 +14,7 @@ from transformers import BertModel
 
 from retrieval_shared.batching import pad, token_budget_batches
 from retrieval_shared.bundle import TOKENIZER
-from retrieval_shared.torch_encoder import PATHS, int8_rows, load_shared, mean_pool
+from retrieval_shared.torch_encoder import PATHS, ROW_LEVELS, int8_rows, load_two_paths, mean_pool
 
 WEIGHTS = "model.safetensors"
 """The transformer's weights in a folder in Hugging Face layout."""
@@ -30,7 +30,7 @@ NAMES = (BOTH, "float32, transformer path", "float32, static path")
 class PathReader:
     """Reads a text once for the vectors of both paths together and of each alone, and remembers them.
 
-    The rows of the table are rounded to int8 as training rounds them in every step: the model that was trained has no
+    The rows are rounded to 4 bits as training rounds them in every step: the model that was trained has no
     others. All else is float32.
     """
 
@@ -38,19 +38,19 @@ class PathReader:
         """Load an encoder.
 
         Args:
-            folder: transformer in Hugging Face layout with `tokenizer.json`, shared table and second path beside it.
+            folder: transformer in Hugging Face layout with `tokenizer.json`, rows and second path beside it.
 
         Raises:
             ValueError: a file is missing.
         """
         missing = [name for name in (WEIGHTS, TOKENIZER, PATHS) if not (folder / name).is_file()]
-        shared = load_shared(folder)
-        if missing or shared is None:
+        two_paths = load_two_paths(folder)
+        if missing or two_paths is None:
             raise ValueError(f"paths: found no {', '.join(missing)} in {folder.name!r}, expected what training leaves")
         self._bert = BertModel.from_pretrained(str(folder), add_pooling_layer=False).eval()
-        self._paths = shared.paths
-        values, scale = int8_rows(shared.rows)
-        self._rows = values.to(torch.float32) * scale  # [V, d]
+        self._paths = two_paths.paths
+        values, scale = int8_rows(two_paths.rows, levels=ROW_LEVELS)
+        self._rows = values.to(torch.float32) * scale  # [V, 2, d]
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._bert.config.max_position_embeddings)
@@ -65,13 +65,13 @@ class PathReader:
         missing = [text for text in dict.fromkeys(texts) if text not in self._known]
         self._known.update(zip(missing, self._read(missing), strict=True))
         found = [self._known[text] for text in texts]
-        return np.array(found, dtype=np.float32).reshape(len(texts), len(NAMES), self._rows.shape[1])
+        return np.array(found, dtype=np.float32).reshape(len(texts), len(NAMES), self._rows.shape[-1])
 
     def _read(self, texts: Sequence[str]) -> NDArray[np.float32]:
         # The tokenizer refuses lone surrogates.
         whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(whole)]
-        found = np.zeros((len(texts), len(NAMES), self._rows.shape[1]), dtype=np.float32)
+        found = np.zeros((len(texts), len(NAMES), self._rows.shape[-1]), dtype=np.float32)
         with torch.inference_mode():
             for batch in token_budget_batches([len(row) for row in rows], budget=BUDGET):
                 ids, mask = pad([rows[i] for i in batch])
@@ -80,8 +80,7 @@ class PathReader:
 
     def _vectors(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return `[b, 3, d]` for int64 `[b, t]`."""
-        rows = self._rows[input_ids]  # [b, t, d]
-        words = self._paths.input(rows)
+        words, rows = self._rows[input_ids].unbind(-2)  # [b, t, d] each
         states = self._bert(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state  # [b, t, d]
         transformer = mean_pool(states, attention_mask)
         static = self._paths.static(rows, input_ids, attention_mask)

@@ -32,9 +32,11 @@ HUGGING_FACE_NORMS = {"attention_norm": "attention.output.LayerNorm", "output_no
 
 
 PATHS = "paths.safetensors"
-"""The shared table and second path of an encoder that has them, beside its `model.safetensors`."""
+"""The rows and the second path of an encoder that has two, beside its `model.safetensors`."""
 TABLE = "table"
-"""Name of the table's rows in that file."""
+"""Name of the rows in that file."""
+ROW_LEVELS = 7
+"""Largest value of a row that shares its bytes with another: 4 bits each."""
 
 
 @dataclass(frozen=True)
@@ -117,24 +119,23 @@ class Block(nn.Module):
 
 
 class Projection(nn.Module):
-    """`x W + b` with W as `[in, out]`: it exports as one MatMul over a named initialiser, which a `Linear` does not."""
+    """`x W` with W as `[in, out]`: it exports as one MatMul over a named initialiser, which a `Linear` does not."""
 
-    def __init__(self, n_in: int, n_out: int, *, bias: bool) -> None:
+    def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in))
-        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[..., out]` for `x` `[..., in]`."""
-        product = x @ self.weight
-        return product if self.bias is None else product + self.bias
+        return x @ self.weight
 
 
 class JoinedPaths(nn.Module):
-    """Two paths from one table of subword rows `e`, and one vector from both.
+    """Two paths over the same subwords, each with rows of its own, and one vector from both.
 
-    The transformer reads `x_i = e_i W + c` and gives the states `h_i`; `transformer = unit(mean_i h_i)` over all
-    tokens, `static = unit(mean_i e_i)` over the tokens that are not special, `joint = unit([transformer; static] J)`.
+    The transformer reads its rows and gives the states `h_i`; `transformer = unit(mean_i h_i)` over all tokens. With
+    the other rows `e_i`, `static = unit(mean_i e_i)` over the tokens that are not special. `joint = unit([transformer;
+    static] J)`.
     """
 
     SPECIAL = 4
@@ -142,15 +143,14 @@ class JoinedPaths(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.input = Projection(dim, dim, bias=True)
-        self.joint = Projection(2 * dim, dim, bias=False)
+        self.joint = Projection(2 * dim, dim)
 
     def forward(self, rows: Tensor, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the joint vectors `[b, d]`.
 
         Args:
-            rows: float `[b, t, d]`, rows e of the table.
-            states: float `[b, t, d]`, what the transformer made of them.
+            rows: float `[b, t, d]`, rows e of the static path.
+            states: float `[b, t, d]`, the transformer's.
             input_ids: int64 `[b, t]`.
             attention_mask: int64 `[b, t]`, 1 = token.
         """
@@ -166,35 +166,33 @@ class JoinedPaths(nn.Module):
 
 
 @dataclass(frozen=True)
-class SharedTable:
-    """What an encoder with two paths has beside its transformer."""
+class TwoPaths:
+    """What an encoder with two paths has beside its layers."""
 
     rows: Tensor
-    """Float `[V, d]`, the table that both paths read."""
+    """Float `[V, 2, d]`: of each subword the transformer's row, which is its word row too, and the static path's."""
     paths: JoinedPaths
-    """How they read it, and how they meet."""
+    """How the paths meet."""
 
     def input_rows(self) -> Tensor:
-        """Return the rows `[V, d]` that the transformer meets."""
-        with torch.no_grad():
-            found: Tensor = self.paths.input(self.rows)
-        return found
+        """Return the transformer's rows `[V, d]`."""
+        return self.rows[:, 0]
 
 
-def load_shared(folder: Path) -> SharedTable | None:
-    """Return the shared table and second path that lie beside an encoder's weights, None where there are none."""
+def load_two_paths(folder: Path) -> TwoPaths | None:
+    """Return the rows and the second path that lie beside an encoder's weights, None where there are none."""
     if not (folder / PATHS).is_file():
         return None
     state = load_file(str(folder / PATHS))
     rows = state.pop(TABLE)
-    paths = JoinedPaths(rows.shape[1])
+    paths = JoinedPaths(rows.shape[-1])
     paths.load_state_dict(state)
-    return SharedTable(rows, paths.eval())
+    return TwoPaths(rows, paths.eval())
 
 
-def save_shared(folder: Path, shared: SharedTable) -> None:
-    """Write the file that `load_shared` reads."""
-    state = {TABLE: shared.rows.detach(), **shared.paths.state_dict()}
+def save_two_paths(folder: Path, two_paths: TwoPaths) -> None:
+    """Write the file that `load_two_paths` reads."""
+    state = {TABLE: two_paths.rows.detach(), **two_paths.paths.state_dict()}
     save_file({name: value.contiguous() for name, value in state.items()}, str(folder / PATHS))
 
 
@@ -202,7 +200,7 @@ class SlotEncoder(nn.Module):
     """Token states of a BERT-family encoder, each row under its own LoRA slot.
 
     The table of subword rows is held as int8 with one scale per row: row i is `table[i] * table_scale[i]`. With `paths`
-    the transformer reads it through their projection, without them as it is.
+    each of its bytes holds a value of both rows of a subword, in 4 bits each (`pack_rows`).
     """
 
     table: Tensor
@@ -212,8 +210,9 @@ class SlotEncoder(nn.Module):
         super().__init__()
         self.shape = shape
         self.paths = paths
-        self.register_buffer("table", torch.zeros(shape.vocabulary, shape.dim, dtype=torch.int8))
-        self.register_buffer("table_scale", torch.ones(shape.vocabulary, 1))
+        kind = torch.int8 if paths is None else torch.uint8
+        self.register_buffer("table", torch.zeros(shape.vocabulary, shape.dim, dtype=kind))
+        self.register_buffer("table_scale", torch.ones(shape.vocabulary, 1 if paths is None else 2))
         self.position = nn.Parameter(torch.zeros(shape.positions, shape.dim))  # holds the token-type row as well
         self.norm = nn.LayerNorm(shape.dim, eps=shape.norm_eps)
         self.blocks = nn.ModuleList(Block(shape, slots=slots, rank=rank) for _ in range(shape.layers))
@@ -221,9 +220,7 @@ class SlotEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
         """Return float32 states `[b, t, d]` for int64 `input_ids` and `attention_mask` `[b, t]`, and `slot` `[b]`."""
         t = input_ids.shape[1]
-        words = self._rows(input_ids)
-        if self.paths is not None:
-            words = self.paths.input(words)
+        words = self._rows(input_ids)[0]
         x: Tensor = self.norm(words + self.position[:t])
         padding = (attention_mask == 0)[:, None, None, :]  # [b, 1, 1, t]
         for block in self.blocks:
@@ -234,11 +231,14 @@ class SlotEncoder(nn.Module):
         """Return the L2-normalised sentence vectors `[b, d]` for the states that `forward` gave."""
         if self.paths is None:
             return mean_pool(states, attention_mask)
-        joint: Tensor = self.paths(self._rows(input_ids), states, input_ids, attention_mask)
+        joint: Tensor = self.paths(self._rows(input_ids)[1], states, input_ids, attention_mask)
         return joint
 
-    def _rows(self, input_ids: Tensor) -> Tensor:
-        return read_rows(self.table, self.table_scale, input_ids)
+    def _rows(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        """Return the rows `[b, t, d]` of each path."""
+        if self.paths is None:
+            return (read_rows(self.table, self.table_scale, input_ids),)
+        return read_packed(self.table, self.table_scale, input_ids)
 
 
 def read_rows(table: Tensor, scale: Tensor, input_ids: Tensor) -> Tensor:
@@ -249,6 +249,31 @@ def read_rows(table: Tensor, scale: Tensor, input_ids: Tensor) -> Tensor:
     return rows.view(b, t, -1)
 
 
+def pack_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `(table, scale)`: rows `[V, 2, d]` as uint8 `[V, d]` and float32 `[V, 2]`, which `read_packed` reads.
+
+    A byte is `16 (s + 8) + (t + 8)`, where t and s in [-7, 7] are values of the first and of the second row.
+    """
+    values, scale = int8_rows(rows, levels=ROW_LEVELS)
+    low, high = (values.to(torch.int16) + ROW_LEVELS + 1).unbind(1)
+    return (16 * high + low).to(torch.uint8), scale.squeeze(-1)
+
+
+def read_packed(table: Tensor, scale: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both float32 rows `[b, t, d]` for `input_ids` `[b, t]` from what `pack_rows` gave."""
+    b, t = input_ids.shape
+    flat = input_ids.reshape(-1)
+    # In floats, where a byte is exact: every runtime has these operations for them.
+    both = table.index_select(0, flat).to(torch.float32)  # [b*t, d]
+    high = torch.floor(both / 16)
+    low = both - 16 * high
+    own = scale.index_select(0, flat)  # [b*t, 2]
+    first, second = (
+        ((part - (ROW_LEVELS + 1)) * own[:, i : i + 1]).view(b, t, -1) for i, part in enumerate((low, high))
+    )
+    return first, second
+
+
 def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
     """Return the L2-normalised mean `[b, d]` of the states `[b, t, d]` of the tokens that the mask `[b, t]` counts."""
     kept = torch.where(attention_mask[..., None] > 0, states, 0.0)  # [b, t, d]
@@ -257,11 +282,11 @@ def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
-    """Return `(int8, scale)`: `weight` `[n, d]` in [-levels, levels], one scale per row; the product restores it.
+    """Return `(int8, scale)`: `weight` `[..., d]` in [-levels, levels], one scale per row; the product restores it.
 
     Scales keep 12 bits of mantissa: the products are then exact, and to round again changes no bit.
     """
-    scale = weight.abs().amax(1, keepdim=True).float().clamp(min=1e-12) / levels  # [n, 1]
+    scale = weight.abs().amax(-1, keepdim=True).float().clamp(min=1e-12) / levels  # [..., 1]
     scale = ((scale.view(torch.int32) + 0x7FF) & ~0x7FF).view(torch.float32)  # up, so that nothing is clipped
     return (weight / scale).round().clamp(-levels, levels).to(torch.int8), scale
 
@@ -286,7 +311,7 @@ def from_hugging_face(
     *,
     rank: int = 1,
     scale: float = 1.0,
-    shared: SharedTable | None = None,
+    two_paths: TwoPaths | None = None,
 ) -> SlotEncoder:
     """Return the `SlotEncoder` equal to a Hugging Face `BertModel` with `adapters` in slots 1, 2, ...
 
@@ -295,13 +320,14 @@ def from_hugging_face(
         adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]` (`peft_adapter`).
         rank: the rank r of every adapter.
         scale: PEFT's `lora_alpha / r`, folded into B.
-        shared: the table and second path of an encoder that has one; `model` holds its `input_rows`.
+        two_paths: the rows and the second path of an encoder that has one.
     """
     shape = shape_of(model.config)
-    encoder = SlotEncoder(shape, slots=1 + len(adapters), rank=rank, paths=shared.paths if shared else None)
+    encoder = SlotEncoder(shape, slots=1 + len(adapters), rank=rank, paths=two_paths.paths if two_paths else None)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
-        table, table_scale = int8_rows(shared.rows if shared else state["embeddings.word_embeddings.weight"])
+        words = state["embeddings.word_embeddings.weight"]
+        table, table_scale = pack_rows(two_paths.rows) if two_paths else int8_rows(words)
         encoder.table.copy_(table)
         encoder.table_scale.copy_(table_scale)
         token_type = state["embeddings.token_type_embeddings.weight"][0]

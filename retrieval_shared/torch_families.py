@@ -14,9 +14,9 @@ from retrieval_shared.torch_deberta import DisentangledAttention, distance_bucke
 from retrieval_shared.torch_encoder import (
     HUGGING_FACE_LINEARS,
     EncoderShape,
-    SharedTable,
     SlotEncoder,
     SlotLinear,
+    TwoPaths,
     from_hugging_face,
     int8_rows,
     mean_pool,
@@ -216,7 +216,7 @@ def slot_encoder(
     *,
     rank: int = 1,
     scale: float = 1.0,
-    shared: SharedTable | None = None,
+    two_paths: TwoPaths | None = None,
 ) -> AnySlotEncoder:
     """Return the slot encoder equal to a Hugging Face encoder with `adapters` in slots 1, 2, ...
 
@@ -225,18 +225,18 @@ def slot_encoder(
         adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]` (`family_adapter`).
         rank: the rank r of every adapter.
         scale: PEFT's `lora_alpha / r`, folded into B.
-        shared: the table and second path of an encoder that has one; a BERT only.
+        two_paths: the rows and the second path of an encoder that has one; a BERT only.
 
     Raises:
-        ValueError: the model is of no family, or of one without a second path though `shared` is given.
+        ValueError: the model is of no family, or of one without a second path though `two_paths` is given.
     """
     config = cast("Any", model.config)
     # The one activation that a `SlotEncoder` knows; a BERT with another one keeps transformers' own blocks.
     if family_of(config) is FAMILIES[BERT] and config.hidden_act == "gelu":
-        return from_hugging_face(model, adapters, rank=rank, scale=scale, shared=shared)
-    if shared is not None:
+        return from_hugging_face(model, adapters, rank=rank, scale=scale, two_paths=two_paths)
+    if two_paths is not None:
         found = config.model_type
-        raise ValueError(f"shared: found a second path beside a model of type {found!r}, allowed beside {BERT}, gelu")
+        raise ValueError(f"two_paths: found them beside a model of type {found!r}, allowed beside {BERT}, gelu")
     return FamilyEncoder(model, adapters, rank=rank, scale=scale)
 
 

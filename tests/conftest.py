@@ -157,7 +157,7 @@ def tiny_bundle(tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_fact
 
 @pytest.fixture(scope="session")
 def two_path_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tiny encoder's layers and a second path over a random shared table, as training saves it."""
+    """A folder with the tiny encoder's layers and a second path over a random table, as training saves it."""
     import torch
 
     from training.base_model import load_base_model

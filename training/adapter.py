@@ -104,7 +104,7 @@ def load_slots(base: BaseModel, trained: TrainedAdapter, config: AdapterConfig) 
     state = load_file(str(trained.folder / "adapter_model.safetensors"))
     adapter = family_adapter(state, base.model)
     scale = config.alpha / config.rank
-    return slot_encoder(base.model, [adapter], rank=config.rank, scale=scale, shared=base.shared)
+    return slot_encoder(base.model, [adapter], rank=config.rank, scale=scale, two_paths=base.two_paths)
 
 
 def load_peft(base: nn.Module, trained: TrainedAdapter) -> PeftModel:

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from retrieval_shared.bundle import BASE_WEIGHTS, TOKENIZER
-from retrieval_shared.torch_encoder import SharedTable, int8_rows, load_shared
+from retrieval_shared.torch_encoder import ROW_LEVELS, TwoPaths, int8_rows, load_two_paths
 from retrieval_shared.torch_families import adapted_linears, family_of, longest_text, word_table
 from training.encoder_record import read_record
 from training.shipped_base import is_bundle, shipped_base
@@ -37,8 +37,8 @@ class BaseModel:
     """What the configuration called it."""
     sha256: str
     """Hash of its weights file; empty when it came from the hub."""
-    shared: SharedTable | None = None
-    """Its shared table and second path; None where the sentence vector is the mean of the token states."""
+    two_paths: TwoPaths | None = None
+    """Its rows and its second path; None where the sentence vector is the mean of the token states."""
     record: dict[str, Any] | None = None
     """How it was trained, where that was by us (`encoder_record`)."""
 
@@ -72,9 +72,9 @@ def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     if sha256 and found != sha256:
         raise ValueError(f"base_model {name!r}: weights have sha256 {found or 'unknown'}, expected {sha256}")
     if folder and shipped:
-        model, shared = shipped_base(folder)
+        model, two_paths = shipped_base(folder)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-        return BaseModel(model, tokenizer, name=name, sha256=found, shared=shared, record=read_record(folder))
+        return BaseModel(model, tokenizer, name=name, sha256=found, two_paths=two_paths, record=read_record(folder))
     source = str(folder) if folder else name
     # Asked before the weights are fetched; a checkpoint's own code is never run.
     family = family_of(AutoConfig.from_pretrained(source, trust_remote_code=False))
@@ -84,8 +84,8 @@ def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     # Some checkpoints are stored in half precision; everything here computes in float32.
     without_pooler = {"add_pooling_layer": False} if family.pooler else {}
     model = AutoModel.from_pretrained(source, dtype=torch.float32, **without_pooler)
-    shared, record = (load_shared(folder), read_record(folder)) if folder else (None, None)
-    return BaseModel(model.eval(), tokenizer, name=name, sha256=found, shared=shared, record=record)
+    two_paths, record = (load_two_paths(folder), read_record(folder)) if folder else (None, None)
+    return BaseModel(model.eval(), tokenizer, name=name, sha256=found, two_paths=two_paths, record=record)
 
 
 def check_max_tokens(base: BaseModel, wanted: Mapping[str, int]) -> None:
@@ -114,16 +114,16 @@ def _folder(name: str) -> Path | None:
 def round_to_int8(base: BaseModel) -> None:
     """Round the encoder's matrices, in place, to what their int8 form can hold.
 
-    Linear layers get one symmetric scale per output channel, the word table (the shared one, where there is one) one
-    per row. Adapters and heads are then trained on the rounded weights they will meet in serving.
+    Linear layers get one symmetric scale per output channel, the word table one per row; where there are two paths,
+    their rows get 4 bits each. Adapters and heads are then trained on the rounded weights they will meet in serving.
     """
     with torch.no_grad():
         words = word_table(base.model)
-        if base.shared is None:
+        if base.two_paths is None:
             words.copy_(_rounded(words))
         else:
-            base.shared.rows.copy_(_rounded(base.shared.rows))
-            words.copy_(base.shared.input_rows())
+            base.two_paths.rows.copy_(_rounded(base.two_paths.rows, levels=ROW_LEVELS))
+            words.copy_(base.two_paths.input_rows())
         for linear in adapted_linears(base.model).values():
             linear.weight.copy_(_rounded(linear.weight, levels=LINEAR_LEVELS))
 

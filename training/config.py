@@ -174,9 +174,9 @@ class StaticConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """The joint training of both paths."""
+    """Training on translations under a teacher; each weight is that of a part of the loss (`distil`)."""
 
-    sentences: int = 224_000
+    sentences: int = 38_400
     """English sentences seen, with repetition."""
     batch_sentences: int = 128
     """English sentences of one step; each is a negative of all others."""
@@ -184,14 +184,14 @@ class DistillConfig:
     """Translations of an English sentence beside the one drawn, in the same step."""
     alpha: float = 0.3
     """Power of a language's number of pairs in the chance of its pairs."""
-    weights: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Start of a source's name -> how much more often its pairs are drawn."""
     neighbours: int = 8
     """English sentences of like meaning that stand together in a step; divides `batch_sentences`."""
     pool_batches: int = 128
     """Batches whose sentences are searched together for such neighbours."""
     temperature: float = 0.05
     """Of the softmax over the batch."""
+    joint_weight: float = 1.0
+    """Weight of the pair loss of both paths together."""
     transformer_weight: float = 0.5
     """Weight of the pair loss of the transformer path alone."""
     static_weight: float = 0.25
@@ -200,6 +200,8 @@ class DistillConfig:
     """Weight of the teacher's similarities: squared differences of cosines are small numbers."""
     teacher_weight: float = 1.0
     """Weight of the cosine between the transformer path and the teacher's vector."""
+    anchor_weight: float = 0.0
+    """Weight of finding the teacher's vector of the English sentence from the transformer path, among the batch's."""
     max_tokens: int = 64
     """Longer sentences are cut here while training."""
     learning_rate: float = 4e-4
@@ -262,6 +264,9 @@ class EncoderConfig:
     """Number of token ids."""
     alphabet: int = 6_000
     """Characters that are never written as bytes."""
+    whole_words: int = 6_000
+    """Words of the teacher's vocabulary that are pieces of their own beside those that the text gives: what its layers
+    know of a word they know of its row."""
     tokenizer_sentences: int = 700_000
     """Sentences the vocabulary is learnt from."""
     tokenizer_alpha: float = 0.5
@@ -270,14 +275,24 @@ class EncoderConfig:
     """Power of a language's number of pairs in the chance of its pairs."""
     caps: dict[str, float] = dataclasses.field(default_factory=lambda: {"bible": 0.1, "wikidata": 0.05})
     """Start of a source's name -> its largest share of the pairs."""
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Start of a source's name -> how much more often its pairs are drawn where a transformer learns from them."""
     max_tokens: int = 128
     """Longer sentences are cut here."""
     joint_share: float = 0.5
     """Weight of the transformer path beside the static one when the joint projection is initialised."""
     static: StaticConfig = dataclasses.field(default_factory=StaticConfig)
     """The static table."""
+    transformer: DistillConfig = dataclasses.field(
+        default_factory=lambda: DistillConfig(
+            sentences=89_600, joint_weight=0.0, transformer_weight=0.0, static_weight=0.0, similarity_weight=0.0,
+            anchor_weight=1.0,
+        )
+    )  # fmt: skip
+    """The transformer path alone: it follows the teacher. Pairs from the start would move the English side towards what
+    new rows can say at first, and lose what the layers know."""
     distil: DistillConfig = dataclasses.field(default_factory=DistillConfig)
-    """Both paths together."""
+    """Both paths together: pairs lead."""
     shared: SharedConfig = dataclasses.field(default_factory=SharedConfig)
     """The joint adaptation."""
     data: DataConfig = dataclasses.field(
@@ -303,24 +318,23 @@ def load_config(path: Path, kind: type[T]) -> T:
         ValueError: a key is unknown or a value is of another type than the default's; the message names it.
     """
     document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return _build(kind, document, where=path.name)
+    return _build(kind(), document, where=path.name)
 
 
-def _build(kind: type[T], document: Any, *, where: str) -> T:  # noqa: ANN401 - parsed YAML
+def _build(default: T, document: Any, *, where: str) -> T:  # noqa: ANN401 - parsed YAML
     if not isinstance(document, dict):
         raise ValueError(f"{where}: found {document!r}, expected a mapping")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(default)}  # type: ignore[arg-type]
     unknown = sorted(set(document) - set(fields))
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}, allowed: {', '.join(sorted(fields))}")
-    default = kind()
     values = {name: _value(getattr(default, name), value, where=f"{where}.{name}") for name, value in document.items()}
     return dataclasses.replace(default, **values)  # type: ignore[type-var]
 
 
 def _value(default: Any, value: Any, *, where: str) -> Any:  # noqa: ANN401 - parsed YAML
     if dataclasses.is_dataclass(default):
-        return _build(type(default), value, where=where)
+        return _build(default, value, where=where)
     if isinstance(default, tuple) and isinstance(value, list):
         return tuple(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):

@@ -72,13 +72,15 @@ def distil(
     teacher: TeacherVectors,
     config: DistillConfig,
     *,
+    title: str,
     checkpoint: Path,
 ) -> TwoPathEncoder:
     """Train the encoder in place, one step per batch, and return it in evaluation mode.
 
-    The loss is `infonce(joint) + transformer_weight * infonce(transformer) + static_weight * infonce(static) +
-    similarity_weight * similarity(joint) + teacher_weight * (1 - cos(transformer, teacher))`; similarities are between
-    the English sides and across, the teacher's vector of the English sentence is that of its translations too.
+    The loss is the weighted sum of: `infonce` between translations, for both paths together (`joint_weight`), for the
+    transformer and for the static path; `similarity` of both together to the teacher's similarities, between the
+    English sides and across; of the transformer to the teacher's vectors, `1 - cosine` (`teacher_weight`) and `infonce`
+    (`anchor_weight`). The teacher's vector of an English sentence is that of its translations too.
 
     Args:
         encoder: what is trained.
@@ -87,6 +89,7 @@ def distil(
         batches: the sentences of each step (`like_length_batches`).
         teacher: vectors of the English sides.
         config: this stage.
+        title: what the stage is called.
         checkpoint: where a stopped run resumes from.
     """
     rows = encoder.table.weight
@@ -100,7 +103,7 @@ def distil(
     ]
     loop = LoopConfig(config.warmup, config.checkpoint_steps, checkpoint)
     # In evaluation mode: a fraction of one pass over the pairs cannot overfit, and dropout costs bitext accuracy.
-    run_steps([encoder.eval()], optimizer, steps, loop, title="two paths")
+    run_steps([encoder.eval()], optimizer, steps, loop, title=title)
     return encoder.eval()
 
 
@@ -197,11 +200,15 @@ def vectors_of(encoder: TwoPathEncoder, tokens: PackedTokens, rows: NDArray[np.i
 def _pair_loss(left: Vectors, right: Vectors, place: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:
     """Return the loss of b translations whose English side is row `place` `[b]` of `left` `[u, d]`."""
     pairs = partial(infonce, temperature=config.temperature, group=place)
-    loss = pairs(left.joint[place], right.joint)
+    loss = config.joint_weight * pairs(left.joint[place], right.joint)
     loss = loss + config.transformer_weight * pairs(left.transformer[place], right.transformer)
     loss = loss + config.static_weight * pairs(left.static[place], right.static)
     english = similarity_loss(left.joint, left.joint, teacher)
     across = similarity_loss(left.joint[place], right.joint, teacher[place])
     loss = loss + config.similarity_weight * (english + across) / 2
     near = (left.transformer * teacher).sum(-1).mean() + (right.transformer * teacher[place]).sum(-1).mean()
-    return loss + config.teacher_weight * (1 - near / 2)
+    loss = loss + config.teacher_weight * (1 - near / 2)
+    # The teacher's vectors stay where they are: what is drawn to them keeps the likenesses of English sentences.
+    found = infonce(left.transformer, teacher, temperature=config.temperature)
+    found = found + pairs(right.transformer, teacher[place])
+    return loss + config.anchor_weight * found / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from transformers import BertModel
 
 from retrieval_shared.bundle import sha256_of
 from training.base_model import BaseModel, load_base_model
-from training.config import EncoderConfig
+from training.config import DistillConfig, EncoderConfig
 from training.distill import TeacherVectors, distil, near_batches, teach, vectors_of
 from training.encoder_record import encoder_record, write_record
 from training.examples import REPOSITORY, Examples, load_examples, public_rows
@@ -25,7 +26,7 @@ from training.parallel import PackedTokens, Sentences, load_parallel, pack, pair
 from training.shared import Pairs, Tasks, adapt, category_names, moderation_rows
 from training.static_table import draws, train_static_table
 from training.tokenizer import train_tokenizer
-from training.two_paths import TwoPathEncoder, fit_joint, graft, load_encoder, save_encoder
+from training.two_paths import TwoPathEncoder, fit_joint, graft, load_encoder, save_encoder, whole_words
 
 log = structlog.get_logger()
 
@@ -49,6 +50,18 @@ class EncoderRun:
     """Where both paths are trained: `cpu`, or `cuda` in bfloat16."""
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """What both paths learn from."""
+
+    sentences: Sentences
+    """S sentences in all languages."""
+    tokens: PackedTokens
+    """Their token ids."""
+    teacher: BaseModel
+    """What their English sides are compared by."""
+
+
 def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
     """Train and return the encoder; every stage that `run.runs` already holds for these inputs is taken from there.
 
@@ -63,7 +76,8 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
     # Each stage lies inside the one it was made from, under a name of its own settings: to change one keeps the others.
     folder = run.runs / f"encoder-{_key(digest, config.seed, *_of_tokenizer(config))}"
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(config, sentences, folder)
+    teacher = load_base_model(config.teacher, sha256=config.teacher_sha256)
+    tokenizer = _tokenizer(config, sentences, teacher, folder)
     tokens = _tokens(config, tokenizer, sentences, folder)
     chances = pair_chances(sentences, alpha=config.alpha, caps=config.caps)
     log.info("encoder", sentences=len(sentences), pairs=int((chances > 0).sum()), tokens=len(tokens.ids))
@@ -72,9 +86,16 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
         tokens, sentences.english, chances, config.static,
         vocabulary=tokenizer.get_vocab_size(), folder=folder, seed=config.seed,
     )  # fmt: skip
-    folder = folder / f"two_paths-{_key(config.teacher, config.teacher_sha256, config.joint_share, config.distil)}"
+    corpus = Corpus(sentences, tokens, teacher)
+    transformer = folder = folder / f"transformer-{_key(config.teacher_sha256, config.weights, config.transformer)}"
     if not (folder / "encoder" / "config.json").is_file():
-        encoder = _both_paths(config, run, sentences, tokens, tokenizer, table.rows.weight.detach(), folder)
+        encoder = graft(_layers(teacher), teacher.tokenizer, table.rows.weight.detach(), tokenizer)
+        encoder = _distilled(encoder.to(run.device), corpus, config, config.transformer, folder, seed=config.seed + 1)
+        save_encoder(folder / "encoder", encoder, tokenizer)
+    folder = folder / f"two_paths-{_key(config.joint_share, config.distil)}"
+    if not (folder / "encoder" / "config.json").is_file():
+        encoder = load_encoder(transformer / "encoder").to(run.device)
+        encoder = _distilled(encoder, corpus, config, config.distil, folder, seed=config.seed + 2)
         save_encoder(folder / "encoder", encoder, tokenizer)
     rows = [sha256_of(path) for path in (public_rows(run.data), REPOSITORY / config.data.ads)]
     shared = folder / f"shared-{_key(config.shared, config.data, rows)}"
@@ -86,18 +107,18 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
         save_encoder(shared / "encoder", encoder, tokenizer)
     encoder = load_encoder(shared / "encoder")
     save_encoder(run.out, encoder, tokenizer)
-    checkpoints = (static / "static.checkpoint.pt", folder / "two_paths.checkpoint.pt", shared / "shared.checkpoint.pt")
-    write_record(run.out, encoder_record(config, sentences, sha256=digest, curves=[*map(read_curve, checkpoints)]))
+    stages = {"static": static, "transformer": transformer, "two_paths": folder, "shared": shared}
+    curves = [read_curve(at / f"{name}.checkpoint.pt") for name, at in stages.items()]
+    write_record(run.out, encoder_record(config, sentences, sha256=digest, curves=curves))
     return encoder
 
 
 def _tasks(config: EncoderConfig, sentences: Sentences, tokens: PackedTokens, examples: Examples) -> Tasks:
     """Return what the encoder is adapted to: rows, names of categories, and pairs it has not met in this order."""
-    chances = pair_chances(sentences, alpha=config.distil.alpha, caps=config.caps, weights=config.distil.weights)
-    [rows] = draws(chances, steps=1, size=config.shared.sentences, seed=config.seed + 2)
     rng = np.random.default_rng(config.seed)
-    groups = with_siblings(rows, sentences.english, siblings=config.distil.siblings, rng=rng)
-    size = config.distil.batch_sentences
+    wanted = dataclasses.replace(config.distil, sentences=config.shared.sentences)
+    groups = _drawn(config, wanted, sentences, seed=config.seed + 3)
+    size = wanted.batch_sentences
     batches = [np.concatenate(groups[at : at + size]) for at in range(0, len(groups) - size + 1, size)]
     return Tasks(
         moderation=moderation_rows(examples, config.data, config.shared, seed=config.seed),
@@ -106,58 +127,63 @@ def _tasks(config: EncoderConfig, sentences: Sentences, tokens: PackedTokens, ex
     )
 
 
-def _both_paths(
-    config: EncoderConfig,
-    run: EncoderRun,
-    sentences: Sentences,
-    tokens: PackedTokens,
-    tokenizer: Tokenizer,
-    table: torch.Tensor,
-    folder: Path,
-) -> TwoPathEncoder:
-    teacher = load_base_model(config.teacher, sha256=config.teacher_sha256)
+def _layers(teacher: BaseModel) -> BertModel:
     if not isinstance(teacher.model, BertModel):
-        raise ValueError(f"teacher {config.teacher!r}: found {type(teacher.model).__name__}, expected a BertModel")
-    encoder = graft(teacher.model, teacher.tokenizer, table, tokenizer).to(run.device)
-    groups = _drawn(config, sentences)
-    taught = _taught(teacher, sentences, np.concatenate(groups), config, folder)
-    batches = _batches(groups, sentences.english, taught, config)
-    with torch.no_grad():
-        found = vectors_of(encoder, tokens, np.concatenate(batches[:32]), max_tokens=config.distil.max_tokens)
-    fit_joint(encoder, found.transformer, found.static, share=config.joint_share)
-    checkpoint = folder / "two_paths.checkpoint.pt"
-    return distil(encoder, tokens, sentences.english, batches, taught, config.distil, checkpoint=checkpoint)
+        raise ValueError(f"teacher {teacher.name!r}: found {type(teacher.model).__name__}, expected a BertModel")
+    return teacher.model
 
 
-def _drawn(config: EncoderConfig, sentences: Sentences) -> list[NDArray[np.int64]]:
+def _distilled(
+    encoder: TwoPathEncoder, corpus: Corpus, config: EncoderConfig, wanted: DistillConfig, folder: Path, *, seed: int
+) -> TwoPathEncoder:
+    """Return the encoder after the stage `wanted`, which keeps its teacher's vectors and its checkpoint in `folder`."""
+    sentences, tokens = corpus.sentences, corpus.tokens
+    groups = _drawn(config, wanted, sentences, seed=seed)
+    taught = _taught(corpus.teacher, sentences, np.concatenate(groups), wanted, folder)
+    batches = _batches(groups, sentences.english, taught, wanted, seed=config.seed)
+    if wanted.joint_weight:
+        with torch.no_grad():
+            found = vectors_of(encoder, tokens, np.concatenate(batches[:32]), max_tokens=wanted.max_tokens)
+        fit_joint(encoder, found.transformer, found.static, share=config.joint_share)
+    stage = folder.name.rpartition("-")[0]
+    return distil(
+        encoder, tokens, sentences.english, batches, taught, wanted,
+        title=stage.replace("_", " "), checkpoint=folder / f"{stage}.checkpoint.pt",
+    )  # fmt: skip
+
+
+def _drawn(config: EncoderConfig, wanted: DistillConfig, sentences: Sentences, *, seed: int) -> list[NDArray[np.int64]]:
     """Return the translations to learn from, those of one English sentence together."""
-    wanted = config.distil
-    chances = pair_chances(sentences, alpha=wanted.alpha, caps=config.caps, weights=wanted.weights)
-    [rows] = draws(chances, steps=1, size=wanted.sentences, seed=config.seed + 1)
+    chances = pair_chances(sentences, alpha=wanted.alpha, caps=config.caps, weights=config.weights)
+    [rows] = draws(chances, steps=1, size=wanted.sentences, seed=seed)
     rng = np.random.default_rng(config.seed)
     return with_siblings(rows, sentences.english, siblings=wanted.siblings, rng=rng)
 
 
 def _batches(
-    groups: Sequence[NDArray[np.int64]], english: NDArray[np.int64], taught: TeacherVectors, config: EncoderConfig
+    groups: Sequence[NDArray[np.int64]],
+    english: NDArray[np.int64],
+    taught: TeacherVectors,
+    wanted: DistillConfig,
+    *,
+    seed: int,
 ) -> list[NDArray[np.int64]]:
     """Return the translations of each step."""
-    wanted = config.distil
     vectors = taught.vectors[np.searchsorted(taught.rows, english[[group[0] for group in groups]])]
-    rng = np.random.default_rng(config.seed)
     parts = near_batches(
-        vectors, size=wanted.batch_sentences, neighbours=wanted.neighbours, pool=wanted.pool_batches, rng=rng
-    )
+        vectors, size=wanted.batch_sentences, neighbours=wanted.neighbours, pool=wanted.pool_batches,
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
     return [np.concatenate([groups[i] for i in part]) for part in parts]
 
 
 def _taught(
-    teacher: BaseModel, sentences: Sentences, rows: NDArray[np.int64], config: EncoderConfig, folder: Path
+    teacher: BaseModel, sentences: Sentences, rows: NDArray[np.int64], wanted: DistillConfig, folder: Path
 ) -> TeacherVectors:
     path = folder / "teacher.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        taught = teach(teacher, sentences.texts, sentences.english[rows], max_tokens=config.distil.max_tokens)
+        taught = teach(teacher, sentences.texts, sentences.english[rows], max_tokens=wanted.max_tokens)
         part = path.with_suffix(".part.npz")
         np.savez(part, rows=taught.rows, vectors=taught.vectors)
         part.replace(path)
@@ -165,14 +191,18 @@ def _taught(
         return TeacherVectors(rows=stored["rows"], vectors=stored["vectors"])
 
 
-def _tokenizer(config: EncoderConfig, sentences: Sentences, folder: Path) -> Tokenizer:
+def _tokenizer(config: EncoderConfig, sentences: Sentences, teacher: BaseModel, folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
         _, number, counts = np.unique(sentences.lang, return_inverse=True, return_counts=True)
         chances: NDArray[np.float64] = counts[number].astype(np.float64) ** (config.tokenizer_alpha - 1.0)
         [rows] = draws(chances, steps=1, size=config.tokenizer_sentences, seed=config.seed)
         texts = (sentences.texts[i] for i in np.unique(rows))
-        train_tokenizer(texts, vocabulary=config.vocabulary, alphabet=config.alphabet).save(str(path))
+        tokenizer = train_tokenizer(
+            texts, vocabulary=config.vocabulary, alphabet=config.alphabet,
+            words=whole_words(teacher.tokenizer), whole_words=config.whole_words,
+        )  # fmt: skip
+        tokenizer.save(str(path))
     return Tokenizer.from_file(str(path))
 
 
@@ -188,7 +218,8 @@ def _tokens(config: EncoderConfig, tokenizer: Tokenizer, sentences: Sentences, f
 
 
 def _of_tokenizer(config: EncoderConfig) -> tuple[object, ...]:
-    return config.vocabulary, config.alphabet, config.tokenizer_sentences, config.tokenizer_alpha, config.max_tokens
+    sizes = config.vocabulary, config.alphabet, config.whole_words, config.max_tokens
+    return *sizes, config.teacher, config.tokenizer_sentences, config.tokenizer_alpha
 
 
 def _digest(sentences: Sentences) -> str:

@@ -112,8 +112,8 @@ def adapt(
 ) -> TwoPathEncoder:
     """Adapt the layers of the encoder in place, merge what was learnt and return it in evaluation mode.
 
-    Each step serves one task, in random order; a task's loss is multiplied by its weight. The table, its projection and
-    the joint projection stay as they are, and so does the static path.
+    Each step serves one task, in random order; a task's loss is multiplied by its weight. The rows and the joint
+    projection stay as they are, and so does the static path.
 
     Args:
         encoder: the finished encoder.
@@ -125,7 +125,7 @@ def adapt(
     """
     torch.manual_seed(seed)
     encoder.requires_grad_(requires_grad=False)
-    dim = encoder.table.embedding_dim
+    dim = encoder.bert.config.hidden_size
     heads = AttentionHeads(len(HEADS), dim, hidden=32).to(encoder.device)
     verticals = nn.Linear(dim, int(tasks.topics.labels.max(initial=0)) + 1).to(encoder.device)
     adapted = get_peft_model(encoder.bert, lora_config(config))

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from retrieval_shared.bundle import BASE_WEIGHTS, CONFIG, GRAPH
-from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, HUGGING_FACE_NORMS, JoinedPaths, SharedTable
+from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, HUGGING_FACE_NORMS, JoinedPaths, TwoPaths, read_packed
 
 SHAPE = "shape"
 """Key of the encoder's sizes in a bundle's record of its training."""
@@ -24,8 +24,8 @@ def is_bundle(folder: Path) -> bool:
     return (folder / BASE_WEIGHTS).is_file()
 
 
-def shipped_base(folder: Path) -> tuple[BertModel, SharedTable | None]:
-    """Return the bundle's transformer, rounded as it is served, and its shared table (None: it has one path).
+def shipped_base(folder: Path) -> tuple[BertModel, TwoPaths | None]:
+    """Return the bundle's transformer, rounded as it is served, and its second path (None: it has one).
 
     Raises:
         ValueError: the bundle does not say the sizes of its encoder: it is older, or of another family than BERT, and
@@ -43,13 +43,17 @@ def shipped_base(folder: Path) -> tuple[BertModel, SharedTable | None]:
         num_attention_heads=shape["attention_heads"], intermediate_size=shape["inner"],
         max_position_embeddings=shape["positions"], layer_norm_eps=shape["norm_eps"], type_vocab_size=1,
     )  # fmt: skip
-    rows = weights["table"].float() * weights["table_scale"]
-    shared = None
+    two_paths = None
     if any(name.startswith("paths.") for name in weights):
-        shared = SharedTable(rows, _paths(weights, shape["dim"]))
+        everything = torch.arange(shape["vocabulary"])[None]
+        rows = torch.stack(read_packed(weights["table"], weights["table_scale"], everything), dim=2)  # [1, V, 2, d]
+        two_paths = TwoPaths(rows[0], _paths(weights, shape["dim"]))
+        words = two_paths.input_rows()
+    else:
+        words = weights["table"].float() * weights["table_scale"]
     model = BertModel(config, add_pooling_layer=False)
     state = {
-        "embeddings.word_embeddings.weight": shared.input_rows() if shared else rows,
+        "embeddings.word_embeddings.weight": words,
         "embeddings.position_embeddings.weight": weights["position"],
         # The bundle holds the token-type row within the positions.
         "embeddings.token_type_embeddings.weight": torch.zeros(1, shape["dim"]),
@@ -64,7 +68,7 @@ def shipped_base(folder: Path) -> tuple[BertModel, SharedTable | None]:
             state[f"encoder.layer.{i}.{theirs}.weight"] = values.T
             state[f"encoder.layer.{i}.{theirs}.bias"] = weights[f"{at}.bias"]
     model.load_state_dict(state)
-    return model.eval(), shared
+    return model.eval(), two_paths
 
 
 def _initialisers(folder: Path) -> dict[str, Tensor]:

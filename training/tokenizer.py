@@ -8,7 +8,8 @@ UTF-8 bytes, so that no script is unknown.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -21,7 +22,9 @@ START = "\u2581"
 """Marks the first piece of a word."""
 
 
-def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int = 6_000) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str], *, vocabulary: int, alphabet: int = 6_000, words: Sequence[str] = (), whole_words: int = 0
+) -> Tokenizer:
     """Return a tokenizer trained on `texts`.
 
     Byte-pair encoding (Sennrich, Haddow and Birch 2016, arXiv 1508.07909) over words and single signs. Each is marked
@@ -31,11 +34,13 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int = 6_
         texts: the corpus, in the mixture that is wanted.
         vocabulary: number of ids, special and byte tokens included.
         alphabet: number of characters that are never written as bytes.
+        words: words to keep whole where they stand alone, the most wanted first.
+        whole_words: how many of them to add to those that are pieces already.
 
     Raises:
-        ValueError: the vocabulary has no room for special tokens, bytes and alphabet.
+        ValueError: the vocabulary has no room for special tokens, bytes, whole words and alphabet.
     """
-    fixed = len(SPECIAL) + len(BYTES)
+    fixed = len(SPECIAL) + len(BYTES) + whole_words
     if vocabulary <= fixed + alphabet:
         raise ValueError(f"vocabulary: found {vocabulary}, allowed more than {fixed + alphabet}")
     plain = Tokenizer(models.BPE())
@@ -51,16 +56,21 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int = 6_
         vocab_size=vocabulary - fixed, limit_alphabet=alphabet, show_progress=False, max_token_length=24
     )
     plain.train_from_iterator(texts, trainer)
-    return _with_bytes(plain)
+    return _with_bytes(plain, words, whole_words)
 
 
-def _with_bytes(plain: Tokenizer) -> Tokenizer:
-    """Return the tokenizer with special and byte tokens at the front of its vocabulary, where no text can name them."""
+def _with_bytes(plain: Tokenizer, words: Sequence[str], whole_words: int) -> Tokenizer:
+    """Return the tokenizer with special and byte tokens at the front of its vocabulary, where no text can name them.
+
+    Whole words stand at its end: no merges lead to them, so a word is looked up before it is taken apart.
+    """
     document = json.loads(plain.to_str())
     pieces = sorted(document["model"]["vocab"], key=document["model"]["vocab"].__getitem__)
-    names = [*SPECIAL, *BYTES, *pieces]
+    missing = (START + word for word in words if START + word not in document["model"]["vocab"])
+    names = [*SPECIAL, *BYTES, *pieces, *islice(missing, whole_words)]
     document["model"] |= {
         "vocab": {name: i for i, name in enumerate(names)}, "unk_token": UNKNOWN, "byte_fallback": True,
+        "ignore_merges": True,
     }  # fmt: skip
     whole = Tokenizer.from_str(json.dumps(document))
     whole.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]

@@ -1,10 +1,7 @@
 """The encoder's two paths in one vector: a transformer, and the mean of the subwords' rows.
 
-The transformer composes, the mean is a strong multilingual vector of its own. Both read one table: it makes most of the
-encoder's size, and what one path learns helps the other.
-
-Known limit: a projection of the static table gives back little of the rows the layers were trained on, so the
-transformer starts, and long stays, far behind its teacher.
+The transformer composes, the mean is a strong multilingual vector of its own. Each has a row of its own for every
+subword; the two share their bytes, 4 bits each, so that the table is as large as one table of int8.
 """
 
 from __future__ import annotations
@@ -20,11 +17,19 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from retrieval_shared.torch_encoder import JoinedPaths, SharedTable, int8_rows, load_shared, mean_pool, save_shared
+from retrieval_shared.torch_encoder import (
+    ROW_LEVELS,
+    JoinedPaths,
+    TwoPaths,
+    int8_rows,
+    load_two_paths,
+    mean_pool,
+    save_two_paths,
+)
 from training.tokenizer import SPECIAL, START
 
-_RIDGE = 1e-2
-"""Penalty of the map into the transformer's input space, as a share of the mean squared row."""
+_NEIGHBOURS, _TEMPERATURE = 8, 0.05
+"""Known pieces that a new piece's first row is mixed from, and how sharply their similarity counts."""
 
 
 class Vectors(NamedTuple):
@@ -43,14 +48,14 @@ class Vectors(NamedTuple):
 
 
 class TwoPathEncoder(nn.Module):
-    """A transformer and the mean of subword rows over one table (`JoinedPaths`)."""
+    """A transformer and the mean of subword rows (`JoinedPaths`)."""
 
     def __init__(self, bert: BertModel, rows: Tensor) -> None:
-        """Take the layers of `bert`, whose own word table is not read, and the table's `rows` `[V, d]`."""
+        """Take the layers of `bert`, whose own word table is not read, and both paths' rows `[V, 2, d]`."""
         super().__init__()
         self.bert = bert
-        self.table = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
-        self.paths = JoinedPaths(rows.shape[1])
+        self.table = nn.Embedding(len(rows), rows[0].numel(), _weight=rows.flatten(1))
+        self.paths = JoinedPaths(rows.shape[-1])
         bert.embeddings.word_embeddings.weight.requires_grad_(False)  # noqa: FBT003 - torch's own signature
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Vectors:
@@ -58,19 +63,18 @@ class TwoPathEncoder(nn.Module):
         return self.read(self.rows(input_ids), input_ids, attention_mask)
 
     def rows(self, input_ids: Tensor) -> Tensor:
-        """Return the table's rows `[..., d]` of int64 `input_ids` `[...]`, as int8 holds them."""
-        return as_served(self.table(input_ids))
+        """Return both paths' rows `[..., 2, d]` of int64 `input_ids` `[...]`, as 4 bits hold them."""
+        return as_served(self.table(input_ids).unflatten(-1, (2, -1)))
 
     def read(self, rows: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Vectors:
-        """Return the vectors of texts whose rows `[b, t, d]` are at hand."""
+        """Return the vectors of texts whose rows `[b, t, 2, d]` are at hand."""
         transformer = mean_pool(self.states(rows, attention_mask), attention_mask)
-        static = self.paths.static(rows, input_ids, attention_mask)
+        static = self.paths.static(rows[..., 1, :], input_ids, attention_mask)
         return Vectors(joint=self.paths.join(transformer, static), transformer=transformer, static=static)
 
     def states(self, rows: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the transformer's token states `[b, t, d]` over rows `[b, t, d]`."""
-        words = self.paths.input(rows)
-        states: Tensor = self.bert(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
+        """Return the transformer's token states `[b, t, d]` over rows `[b, t, 2, d]`."""
+        states: Tensor = self.bert(inputs_embeds=rows[..., 0, :], attention_mask=attention_mask).last_hidden_state
         return states
 
     @property
@@ -79,27 +83,27 @@ class TwoPathEncoder(nn.Module):
         return self.table.weight.device
 
     @property
-    def shared(self) -> SharedTable:
-        """The table and the second path, as serving takes them."""
-        return SharedTable(self.table.weight.detach(), self.paths)
+    def two_paths(self) -> TwoPaths:
+        """The rows and the second path, as serving takes them."""
+        return TwoPaths(self.table.weight.detach().unflatten(-1, (2, -1)), self.paths)
 
 
 def as_served(rows: Tensor) -> Tensor:
-    """Return rows `[..., d]` as their int8 form holds them; the gradient passes straight through.
+    """Return rows `[..., d]` as 4 bits hold them; the gradient passes straight through.
 
     The straight-through estimator (Bengio, Léonard and Courville 2013, arXiv 1308.3432, section 4).
     """
     with torch.no_grad():
-        values, scale = int8_rows(rows.reshape(-1, rows.shape[-1]))
-        gap = (values.to(rows.dtype) * scale).reshape(rows.shape) - rows
+        values, scale = int8_rows(rows, levels=ROW_LEVELS)
+        gap = values.to(rows.dtype) * scale - rows
     return rows + gap
 
 
 def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer) -> TwoPathEncoder:
-    """Return a two-path encoder over `table` with the layers of `bert`, whose tokenizer is another one.
+    """Return a two-path encoder with the static path over `table` and the layers of `bert`, whose tokenizer is another.
 
-    The projection into the transformer's input space starts as the ridge regression from the table onto the old rows of
-    the pieces that both vocabularies hold. The rows of special tokens are solved for: it gives about their old ones.
+    The transformer's rows: of pieces that both vocabularies hold, and of special tokens, its old ones; of any other
+    piece a mixture of the nearest of those pieces in the static space, at their spread.
 
     Args:
         bert: the transformer whose layers are kept.
@@ -116,20 +120,31 @@ def graft(bert: BertModel, known: Tokenizer, table: Tensor, tokenizer: Tokenizer
         raise ValueError(f"table: found {size} rows of width {dim}, expected {expected[0]} of {expected[1]}")
     old = bert.embeddings.word_embeddings.weight.detach()
     new_ids, old_ids = shared_pieces(tokenizer, known)
-    center = old[old_ids].mean(0)
-    wanted = old[old_ids] - center
-    into = _ridge(table[new_ids], wanted)  # [d, d]
-    # A regression shrinks; the layers expect the spread they were trained on.
-    into *= wanted.norm(dim=1).mean() / (table[new_ids] @ into).norm(dim=1).mean()
-    rows = table.clone()
-    special = torch.stack([old[known.token_to_id(name)] for name in SPECIAL]) - center
-    # With a penalty: weak directions of the map would make rows so long that they outweigh all others in its gradient.
-    rows[: len(SPECIAL)] = _ridge(into.T, special.T).T
-    encoder = TwoPathEncoder(_without_words(bert), rows)
-    with torch.no_grad():
-        encoder.paths.input.weight.copy_(into)
-        encoder.paths.input.bias.copy_(center)  # type: ignore[union-attr]
-    return encoder.eval()
+    rows = _mixed(table, torch.from_numpy(new_ids), old[old_ids])
+    for i, name in enumerate(SPECIAL):
+        rows[i] = old[known.token_to_id(name)]
+    # A mean's direction has no length: at one spread, one learning rate suits both rows.
+    table = table * (rows.std() / table.std())
+    return TwoPathEncoder(_without_words(bert), torch.stack([rows, table], dim=1)).eval()
+
+
+def _mixed(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
+    """Return a row for each of V pieces: `rows` `[n, d]` for the pieces `ids` `[n]`, near ones mixed for the others.
+
+    The weights are `softmax(cosine / temperature)` over the nearest of the n pieces in `table` `[V, d]`. A mixture is
+    shorter than what it mixes; about the mean row, the new rows get the old ones' mean length.
+    """
+    unit = nn.functional.normalize(table, dim=1)
+    mixed = torch.empty_like(table)
+    for part in torch.arange(len(table)).split(4_096):
+        cosine, nearest = (unit[part] @ unit[ids].T).topk(min(_NEIGHBOURS, len(ids)), dim=1)
+        weights = (cosine / _TEMPERATURE).softmax(dim=1)  # [p, k]
+        mixed[part] = torch.einsum("pk,pkd->pd", weights, rows[nearest])
+    center = rows.mean(0)
+    spread = mixed - center
+    mixed = center + spread * ((rows - center).norm(dim=1).mean() / spread.norm(dim=1, keepdim=True).clamp(min=1e-9))
+    mixed[ids] = rows
+    return mixed
 
 
 def _without_words(bert: BertModel) -> BertModel:
@@ -142,11 +157,17 @@ def _without_words(bert: BertModel) -> BertModel:
 
 def _with_words(encoder: TwoPathEncoder) -> BertModel:
     """Return the transformer as a plain `BertModel` that holds its input rows."""
-    rows = encoder.shared.input_rows()
+    rows = encoder.two_paths.input_rows().contiguous()
     config = BertConfig.from_dict({**encoder.bert.config.to_dict(), "vocab_size": len(rows)})
     plain = BertModel(config, add_pooling_layer=False)
     plain.load_state_dict({**encoder.bert.state_dict(), "embeddings.word_embeddings.weight": rows})
     return plain.eval()
+
+
+def whole_words(known: Tokenizer) -> list[str]:
+    """Return the words of a WordPiece vocabulary from three letters, in its order, which is that of their frequency."""
+    pieces = sorted(known.get_vocab().items(), key=lambda piece: piece[1])
+    return [piece for piece, _ in pieces if piece.isalpha() and len(piece) > 2]
 
 
 def shared_pieces(tokenizer: Tokenizer, known: Tokenizer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -159,15 +180,6 @@ def shared_pieces(tokenizer: Tokenizer, known: Tokenizer) -> tuple[NDArray[np.in
             pairs.append((number, other))
     found = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
     return found[:, 0], found[:, 1]
-
-
-def _ridge(x: Tensor, y: Tensor) -> Tensor:
-    """Return the `[d, e]` map that takes x `[n, d]` nearest to y `[n, e]` in least squares with a penalty."""
-    x, y = x.double(), y.double()
-    gram = x.T @ x
-    gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    solved: Tensor = torch.linalg.solve(gram, x.T @ y)
-    return solved.float()
 
 
 def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, share: float) -> None:
@@ -189,7 +201,7 @@ def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, s
 
 
 def save_encoder(folder: Path, encoder: TwoPathEncoder, tokenizer: Tokenizer) -> None:
-    """Write the transformer in Hugging Face layout, the shared table and second path in a file beside it."""
+    """Write the transformer in Hugging Face layout, the rows and the second path in a file beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     encoder = encoder.cpu()
     _with_words(encoder).save_pretrained(str(folder))
@@ -197,7 +209,7 @@ def save_encoder(folder: Path, encoder: TwoPathEncoder, tokenizer: Tokenizer) ->
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}) + "\n", encoding="utf-8"
     )
-    save_shared(folder, encoder.shared)
+    save_two_paths(folder, encoder.two_paths)
 
 
 def load_encoder(folder: Path) -> TwoPathEncoder:
@@ -206,10 +218,10 @@ def load_encoder(folder: Path) -> TwoPathEncoder:
     Raises:
         FileNotFoundError: the folder holds no second path.
     """
-    shared = load_shared(folder)
-    if shared is None:
-        raise FileNotFoundError(f"{folder.name}: no shared table and second path beside the transformer")
+    two_paths = load_two_paths(folder)
+    if two_paths is None:
+        raise FileNotFoundError(f"{folder.name}: no second path beside the transformer")
     bert = BertModel.from_pretrained(str(folder), add_pooling_layer=False)
-    encoder = TwoPathEncoder(_without_words(bert), shared.rows)
-    encoder.paths.load_state_dict(shared.paths.state_dict())
+    encoder = TwoPathEncoder(_without_words(bert), two_paths.rows)
+    encoder.paths.load_state_dict(two_paths.paths.state_dict())
     return encoder.eval()

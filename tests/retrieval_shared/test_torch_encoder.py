@@ -18,7 +18,9 @@ from retrieval_shared.torch_encoder import (
     from_hugging_face,
     int8_rows,
     mean_pool,
+    pack_rows,
     peft_adapter,
+    read_packed,
 )
 
 TOLERANCE = 1e-4
@@ -123,7 +125,7 @@ def test_int8_rows_by_hand() -> None:
     assert (restored[0] - torch.tensor([1.0, -2.0, 0.25])).abs().max() <= scale[0, 0] / 2
 
 
-@pytest.mark.parametrize("levels", [127, 64])
+@pytest.mark.parametrize("levels", [127, 64, 7])
 def test_rounding_what_was_rounded_changes_no_bit(levels: int) -> None:
     values, scale = int8_rows(torch.randn(200, 30, generator=torch.Generator().manual_seed(2)), levels=levels)
     again, same = int8_rows(values.float() * scale, levels=levels)
@@ -134,6 +136,29 @@ def test_rounding_what_was_rounded_changes_no_bit(levels: int) -> None:
 def test_int8_rows_with_fewer_levels() -> None:
     values, _ = int8_rows(torch.randn(20, 30, generator=torch.Generator().manual_seed(1)), levels=64)
     assert values.abs().amax(1).tolist() == [64] * 20
+
+
+def test_two_rows_in_one_byte_by_hand() -> None:
+    table, scale = pack_rows(torch.tensor([[[7.0, -1.0], [-14.0, 6.0]]]))
+    assert (table.dtype, table.shape, scale.shape) == (torch.uint8, (1, 2), (1, 2))
+    # 7 and -1 of the first row with 8 added; -7 and 3 of the second, 16 times
+    assert table.tolist() == [[16 * 1 + 15, 16 * 11 + 7]]
+    first, second = read_packed(table, scale, torch.zeros(1, 3, dtype=torch.int64))
+    assert first.shape == second.shape == (1, 3, 2)
+    torch.testing.assert_close(first[0, 2], torch.tensor([7.0, -1.0]), atol=2e-3, rtol=0)
+    torch.testing.assert_close(second[0, 2], torch.tensor([-14.0, 6.0]), atol=4e-3, rtol=0)
+
+
+def test_every_byte_of_two_rows_comes_back() -> None:
+    values = torch.cartesian_prod(torch.arange(-7.0, 8), torch.arange(-7.0, 8))  # [225, 2]
+    rows = torch.stack([torch.cat([part, torch.tensor([7.0])]) for part in values.T])[None]  # [1, 2, 226]
+    table, scale = pack_rows(rows)
+    found = read_packed(table, scale, torch.zeros(1, 1, dtype=torch.int64))
+    for part, wanted in zip(found, rows[0], strict=True):
+        torch.testing.assert_close(part[0, 0], wanted, atol=0, rtol=2**-12)
+    again, same = pack_rows(torch.stack([part[0] for part in found], dim=1))
+    assert torch.equal(again, table)
+    assert torch.equal(same, scale)
 
 
 def test_mean_pool_by_hand() -> None:

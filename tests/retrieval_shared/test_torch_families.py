@@ -16,7 +16,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import AutoConfig, BertModel
 
-from retrieval_shared.torch_encoder import JoinedPaths, SharedTable, SlotEncoder
+from retrieval_shared.torch_encoder import JoinedPaths, SlotEncoder, TwoPaths
 from retrieval_shared.torch_families import (
     FAMILIES,
     AnySlotEncoder,
@@ -251,11 +251,11 @@ def test_an_unknown_type_is_refused() -> None:
 
 
 def test_a_second_path_beside_another_family_is_refused(tinies: dict[str, Tiny]) -> None:
-    shared = SharedTable(torch.zeros(9, 32), JoinedPaths(32))
+    two_paths = TwoPaths(torch.zeros(9, 2, 32), JoinedPaths(32))
     with pytest.raises(
-        ValueError, match="found a second path beside a model of type 'modernbert', allowed beside bert"
+        ValueError, match="two_paths: found them beside a model of type 'modernbert', allowed beside bert"
     ):
-        slot_encoder(tinies["modernbert"].model, shared=shared)
+        slot_encoder(tinies["modernbert"].model, two_paths=two_paths)
 
 
 def test_a_slotted_layer_does_not_run_alone(tinies: dict[str, Tiny]) -> None:

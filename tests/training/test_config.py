@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -62,12 +63,18 @@ def test_the_encoders_configuration(tmp_path: Path) -> None:
     assert (config.alpha, config.caps, config.static.pairs, config.distil.temperature) == (0.3, {"bible": 0.05}, 100, 1)
 
 
+def test_a_stage_keeps_its_own_defaults_beside_the_keys_that_are_given(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "transformer: {sentences: 100}"), EncoderConfig)
+    assert config.transformer == dataclasses.replace(EncoderConfig().transformer, sentences=100)
+    assert (config.transformer.joint_weight, config.transformer.anchor_weight) == (0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("alpha: 1.5", "alpha: found 1.5, allowed 0 to 1"),
         ("caps: {bible: 1.0}", "caps: found 1.0 for 'bible', allowed above 0 and below 1"),
-        ("distil: {pair: 3}", "unknown key 'pair', allowed: alpha, batch_sentences"),
+        ("distil: {pair: 3}", "unknown key 'pair', allowed: alpha, anchor_weight, batch_sentences"),
     ],
 )
 def test_a_wrong_encoder_configuration_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -23,7 +23,12 @@ OTHERS = ("свіжий хліб", "вільна ставка", "виграй г
 TEXTS = (*ENGLISH, *OTHERS, "хліб свіжий")
 NUMBERS = np.array([*range(6), *range(6), 0])
 CONFIG = DistillConfig(
-    pool_batches=2, learning_rate=3e-3, rows_learning_rate=1e-2, teacher_weight=0.5, checkpoint_steps=3
+    pool_batches=2,
+    learning_rate=3e-3,
+    rows_learning_rate=1e-2,
+    teacher_weight=0.5,
+    anchor_weight=0.4,
+    checkpoint_steps=3,
 )
 
 
@@ -110,8 +115,11 @@ def test_the_loss_is_the_sum_of_its_parts(made: Made) -> None:
     taught = teacher.of(NUMBERS[rows])
     cosines = [(part.transformer * taught).sum(1) for part in (left, right)]
     want = want + 0.5 * (1 - (cosines[0][:3].mean() + cosines[1].mean()) / 2)
+    anchors = infonce(left.transformer[:3], taught[:3], temperature=0.05)
+    anchors = anchors + infonce(right.transformer, taught, temperature=0.05, group=group)
+    want = want + 0.4 * anchors / 2
     torch.testing.assert_close(found, want)
-    weights = ("similarity_weight", "transformer_weight", "static_weight", "teacher_weight")
+    weights = ("similarity_weight", "transformer_weight", "static_weight", "teacher_weight", "anchor_weight")
     alone = dataclasses.replace(CONFIG, **dict.fromkeys(weights, 0.0))
     only = _loss(made.encoder, made.tokens, NUMBERS, rows, teacher, alone)
     torch.testing.assert_close(only, infonce(left.joint, right.joint, temperature=0.05, group=group))
@@ -123,7 +131,14 @@ def test_translations_find_each_other_and_a_stopped_run_ends_the_same(made: Made
 
     def run(name: str, steps: list[np.ndarray]) -> TwoPathEncoder:
         return distil(
-            copy.deepcopy(made.encoder), made.tokens, NUMBERS, steps, teacher, CONFIG, checkpoint=tmp_path / name
+            copy.deepcopy(made.encoder),
+            made.tokens,
+            NUMBERS,
+            steps,
+            teacher,
+            CONFIG,
+            title="two paths",
+            checkpoint=tmp_path / name,
         )
 
     whole = run("whole", batches)

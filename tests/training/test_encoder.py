@@ -42,8 +42,9 @@ def run(tmp_path: Path) -> EncoderRun:
 @pytest.fixture
 def config(tiny_base: Path, tmp_path: Path) -> EncoderConfig:
     return EncoderConfig(
-        teacher=str(tiny_base), teacher_sha256="", vocabulary=400, alphabet=60, tokenizer_sentences=50,
+        teacher=str(tiny_base), teacher_sha256="", vocabulary=400, alphabet=60, whole_words=5, tokenizer_sentences=50,
         static=StaticConfig(dim=32, pairs=320, batch_pairs=16, checkpoint_steps=5),
+        transformer=DistillConfig(sentences=48, batch_sentences=6, neighbours=3, anchor_weight=1.0, checkpoint_steps=5),
         distil=DistillConfig(sentences=192, batch_sentences=6, neighbours=3, pool_batches=2, checkpoint_steps=5),
         shared=SharedConfig(rank=2, moderation_rows=6, topic_rows=4, sentences=12),
         data=DataConfig(ads=str(tmp_path / "ads.jsonl")),
@@ -66,7 +67,12 @@ def test_a_run_leaves_an_encoder_and_the_next_one_takes_it(
         "tokenizer_config.json",
     ]  # fmt: skip
     record = json.loads((run.out / "encoder.json").read_text(encoding="utf-8"))
-    assert [curve["stage"] for curve in record["curves"]] == ["static table", "two paths", "joint adaptation"]
+    assert [curve["stage"] for curve in record["curves"]] == [
+        "static table",
+        "transformer",
+        "two paths",
+        "joint adaptation",
+    ]
     assert record["data"]["languages"] == {"uk": 7}
 
 

@@ -45,10 +45,10 @@ def test_what_was_shipped_comes_back_and_ships_again_bit_for_bit(
     round_to_int8(base)
     bundle = written(tmp_path / "first", base, tiny_adapter, tiny_config)
     again = load_base_model(str(bundle.path))
-    assert (again.shared is None) == (base.shared is None) == (paths == "one")
+    assert (again.two_paths is None) == (base.two_paths is None) == (paths == "one")
     ids = torch.tensor([base.tokenizer.encode(TEXTS[0]).ids, again.tokenizer.encode(TEXTS[0]).ids])
     mask, slot = torch.ones_like(ids), torch.zeros(2, dtype=torch.int64)
-    found = [from_hugging_face(each.model, shared=each.shared) for each in (base, again)]
+    found = [from_hugging_face(each.model, two_paths=each.two_paths) for each in (base, again)]
     with torch.no_grad():
         states = [each(ids, mask, slot) for each in found]
         torch.testing.assert_close(states[1], states[0], atol=1e-6, rtol=1e-5)
@@ -63,7 +63,7 @@ def test_a_bundle_with_two_paths_serves_the_joint_vector(two_path_base: Path, tw
     base = load_base_model(str(two_path_base))
     round_to_int8(base)
     served = Encoder.load(two_path_bundle.path).encode(TEXTS)
-    slots = from_hugging_face(base.model, shared=base.shared)
+    slots = from_hugging_face(base.model, two_paths=base.two_paths)
     for text, vector in zip(TEXTS, served, strict=True):
         ids = torch.tensor([base.tokenizer.encode(text).ids])
         mask = torch.ones_like(ids)

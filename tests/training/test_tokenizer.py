@@ -40,6 +40,17 @@ def test_the_front_of_the_vocabulary_is_fixed(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("bread").tokens == ["[CLS]", "▁bread", "[SEP]"]
 
 
+def test_words_are_kept_whole_where_they_stand_alone() -> None:
+    wanted = ["bread", "national", "horse", "season"]
+    found = train_tokenizer(CORPUS, vocabulary=SIZE, alphabet=300, words=wanted, whole_words=2)
+    size = found.get_vocab_size()
+    assert [found.id_to_token(i) for i in (size - 2, size - 1)] == ["▁national", "▁horse"]  # bread was a piece already
+    assert size <= SIZE
+    assert pieces(found, "National (horse)") == ["▁national", "▁(", "▁horse", "▁)"]
+    for word in ("horses", "season"):
+        assert not set(pieces(found, word)) & {"▁horse", "▁season"}
+
+
 def test_width_and_case_do_not_matter_and_accents_do(tokenizer: Tokenizer) -> None:
     assert pieces(tokenizer, "ＦＲＥＥ") == pieces(tokenizer, "Free") == pieces(tokenizer, "free") == ["▁free"]
     assert pieces(tokenizer, "ΨΩΜΊ") == pieces(tokenizer, "ψωμί")

@@ -8,12 +8,21 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from retrieval_shared.torch_encoder import JoinedPaths, from_hugging_face, int8_rows, mean_pool
+from retrieval_shared.torch_encoder import ROW_LEVELS, JoinedPaths, from_hugging_face, int8_rows, mean_pool
 from training.base_model import load_base_model, round_to_int8
 from training.export import ServingGraph, export_onnx, run_onnx
 from training.heads import AttentionHeads
 from training.tokenizer import SPECIAL, train_tokenizer
-from training.two_paths import TwoPathEncoder, as_served, fit_joint, graft, load_encoder, save_encoder, shared_pieces
+from training.two_paths import (
+    TwoPathEncoder,
+    as_served,
+    fit_joint,
+    graft,
+    load_encoder,
+    save_encoder,
+    shared_pieces,
+    whole_words,
+)
 
 TEXTS = ["free bet and win cash now", "fresh bread every morning", "вільний хліб", "play responsibly casino wine"]
 
@@ -47,26 +56,49 @@ def test_shared_pieces_stand_for_the_same_letters(tiny_base: Path, tokenizer: To
         assert other == (piece[1:] if piece.startswith("▁") else f"##{piece}")
 
 
-def test_layers_are_kept_and_the_projection_leads_to_the_old_rows(
+def test_layers_are_kept_and_known_pieces_keep_their_rows(
     grafted: tuple[TwoPathEncoder, torch.Tensor], tiny_base: Path, tokenizer: Tokenizer
 ) -> None:
-    encoder, _ = grafted
+    encoder, table = grafted
     base = load_base_model(str(tiny_base))
     kept, old = encoder.bert.state_dict(), base.model.state_dict()
     for name, value in old.items():
         if "word_embeddings" not in name:
             torch.testing.assert_close(kept[name], value)
     words = old["embeddings.word_embeddings.weight"]
-    rows = encoder.shared.input_rows()
+    rows = encoder.two_paths.input_rows()
     new_ids, old_ids = shared_pieces(tokenizer, base.tokenizer)
-    center = words[old_ids].mean(0)
-    spread = (words[old_ids] - center).norm(dim=1).mean()
-    torch.testing.assert_close((rows[new_ids] - center).norm(dim=1).mean(), spread, atol=1e-4, rtol=1e-4)
-    cosine = torch.nn.functional.cosine_similarity(rows[new_ids] - center, words[old_ids] - center, dim=1)
-    assert cosine.mean() > 0.5
+    torch.testing.assert_close(rows[new_ids], words[old_ids])
     for i, name in enumerate(SPECIAL):
-        wanted = words[base.tokenizer.token_to_id(name)] - center
-        assert torch.nn.functional.cosine_similarity(rows[i] - center, wanted, dim=0) > 0.8
+        torch.testing.assert_close(rows[i], words[base.tokenizer.token_to_id(name)])
+    static = encoder.two_paths.rows[:, 1]
+    torch.testing.assert_close(torch.nn.functional.cosine_similarity(static, table, dim=1), torch.ones(len(table)))
+    torch.testing.assert_close(static.std(), rows.std())
+
+
+def test_a_new_piece_is_a_mixture_of_the_known_pieces_beside_it(
+    grafted: tuple[TwoPathEncoder, torch.Tensor], tiny_base: Path, tokenizer: Tokenizer
+) -> None:
+    encoder, table = grafted
+    base = load_base_model(str(tiny_base))
+    words = base.model.state_dict()["embeddings.word_embeddings.weight"]
+    new_ids, old_ids = shared_pieces(tokenizer, base.tokenizer)
+    rows, center = encoder.two_paths.input_rows(), words[old_ids].mean(0)
+    length = (words[old_ids] - center).norm(dim=1).mean()
+    for i in set(range(len(SPECIAL), len(table))) - set(new_ids.tolist()):
+        cosine = torch.nn.functional.cosine_similarity(table[new_ids], table[i], dim=1)
+        near = cosine.argsort(descending=True)[:8]
+        weights = torch.exp((cosine[near] - cosine[near].max()) / 0.05)
+        mixed = (weights[:, None] * words[old_ids[near.numpy()]]).sum(0) / weights.sum() - center
+        torch.testing.assert_close(rows[i], center + mixed * length / mixed.norm(), atol=1e-4, rtol=1e-4)
+
+
+def test_words_of_a_vocabulary_come_in_its_order(tiny_base: Path) -> None:
+    known = load_base_model(str(tiny_base)).tokenizer
+    found = whole_words(known)
+    assert len(found) > 10
+    assert [known.token_to_id(word) for word in found] == sorted(known.token_to_id(word) for word in found)
+    assert not [word for word in found if len(word) < 3 or not word.isalpha()]
 
 
 def test_the_static_path_is_the_mean_of_the_table(
@@ -75,19 +107,21 @@ def test_the_static_path_is_the_mean_of_the_table(
     encoder, table = grafted
     found = encoder(*batch(tokenizer, TEXTS)).static.detach()
     bags = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
-    direct = torch.nn.functional.normalize(torch.stack([table[bag].mean(0) for bag in bags]), dim=-1)
-    torch.testing.assert_close(found, direct, atol=0.02, rtol=0)  # int8 rows
+    direct = torch.nn.functional.normalize(torch.stack([as_served(table)[bag].mean(0) for bag in bags]), dim=-1)
+    torch.testing.assert_close(found, direct, atol=2e-3, rtol=0)
 
 
-def test_both_paths_teach_the_table_and_the_old_words_are_left_alone(
+def test_each_path_teaches_its_own_rows_and_the_old_words_are_left_alone(
     grafted: tuple[TwoPathEncoder, torch.Tensor], tokenizer: Tokenizer
 ) -> None:
     encoder = copy.deepcopy(grafted[0])
-    for path in ("static", "transformer"):
+    for number, path in enumerate(("transformer", "static")):
         encoder.zero_grad()
         getattr(encoder(*batch(tokenizer, TEXTS)), path)[:, 0].sum().backward()
         assert encoder.table.weight.grad is not None
-        assert encoder.table.weight.grad.abs().sum() > 0
+        learnt = encoder.table.weight.grad.unflatten(-1, (2, -1)).abs().sum((0, 2))
+        assert learnt[number] > 0
+        assert learnt[1 - number] == 0
     assert "bert.embeddings.word_embeddings.weight" not in dict(_trained(encoder))
 
 
@@ -132,14 +166,14 @@ def test_a_saved_encoder_comes_back(
     torch.testing.assert_close(load_encoder(tmp_path)(ids, mask).joint, encoder(ids, mask).joint)
     again = load_base_model(str(tmp_path))  # what the other stages start from
     assert again.tokenizer.encode("bread").ids == tokenizer.encode("bread").ids
-    assert again.shared is not None
-    torch.testing.assert_close(again.shared.rows, encoder.table.weight.detach())
+    assert again.two_paths is not None
+    torch.testing.assert_close(again.two_paths.rows.flatten(1), encoder.table.weight.detach())
     states = again.model(input_ids=ids, attention_mask=mask).last_hidden_state  # a plain BertModel reads it as well
-    torch.testing.assert_close(mean_pool(states, mask), encoder(ids, mask).transformer, atol=0.02, rtol=0)
+    torch.testing.assert_close(mean_pool(states, mask), encoder(ids, mask).transformer, atol=0.1, rtol=0)
 
 
 def test_a_folder_without_a_second_path_is_refused(tiny_base: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no shared table"):
+    with pytest.raises(FileNotFoundError, match="no second path"):
         load_encoder(tiny_base)
 
 
@@ -150,15 +184,15 @@ def test_serving_makes_the_same_joint_vector(
     save_encoder(tmp_path / "encoder", encoder, tokenizer)
     base = load_base_model(str(tmp_path / "encoder"))
     round_to_int8(base)
-    assert base.shared is not None
+    assert base.two_paths is not None
     ids, mask = batch(tokenizer, TEXTS)
-    slots = from_hugging_face(base.model, shared=base.shared)
+    slots = from_hugging_face(base.model, two_paths=base.two_paths)
     with torch.no_grad():
         states = slots(ids, mask, torch.zeros(len(ids), dtype=torch.int64))
         plain = base.model(input_ids=ids, attention_mask=mask).last_hidden_state  # what adapters are trained on
         torch.testing.assert_close(states, plain, atol=1e-5, rtol=1e-4)
         static = encoder(ids, mask).static  # trained as it is served
-        expected = base.shared.paths.join(mean_pool(plain, mask), static)
+        expected = base.two_paths.paths.join(mean_pool(plain, mask), static)
         found = slots.vector(ids, mask, states)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
@@ -172,8 +206,8 @@ def test_serving_makes_the_same_joint_vector(
 def test_rounding_lets_the_gradient_through() -> None:
     rows = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = as_served(rows)
-    values, scale = int8_rows(rows.detach().reshape(6, 8))
-    torch.testing.assert_close(found.detach().reshape(6, 8), values.float() * scale)
+    values, scale = int8_rows(rows.detach(), levels=ROW_LEVELS)
+    torch.testing.assert_close(found.detach(), values.float() * scale)
     found.square().sum().backward()
     torch.testing.assert_close(rows.grad, 2 * found.detach())
 
