@@ -206,8 +206,8 @@ class DistillConfig:
     """Longer sentences are cut here while training."""
     learning_rate: float = 4e-4
     """Peak learning rate of layers and projections."""
-    rows_learning_rate: float = 2e-3
-    """Peak learning rate of the table."""
+    rows_learning_rate: float = 1e-3
+    """Peak learning rate of the rows."""
     warmup: float = 0.05
     """Share of the steps with a rising learning rate."""
     checkpoint_steps: int = 100
@@ -286,7 +286,7 @@ class EncoderConfig:
     transformer: DistillConfig = dataclasses.field(
         default_factory=lambda: DistillConfig(
             sentences=89_600, joint_weight=0.0, transformer_weight=0.0, static_weight=0.0, similarity_weight=0.0,
-            anchor_weight=1.0,
+            anchor_weight=1.0, rows_learning_rate=2e-3,
         )
     )  # fmt: skip
     """The transformer path alone: it follows the teacher. Pairs from the start would move the English side towards what
