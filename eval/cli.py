@@ -98,9 +98,11 @@ def readme(
     encoder: Annotated[Path, typer.Option(help="The encoder's report; left out where there is none.")] = (
         REPORTS / "encoder.json"
     ),
+    choices: Annotated[Path, typer.Option(help="A page whose figures name their paths.")] = Path("docs/choices.md"),
 ) -> None:
-    """Write the reports' figures into README and model card, between their markers."""
+    """Write the reports' figures into README and model card, between their markers, and into the page of choices."""
     from eval.document import read_json
+    from eval.figures import with_figures
     from eval.readme import ENCODER, RESULTS, card_results, encoder_results, results, update_file
 
     document = read_json(report)
@@ -111,6 +113,9 @@ def readme(
     for path, block, text in blocks:
         changed = update_file(path, text, block=block)
         console.print(f"{path}, {block}: {'rewritten' if changed else 'already equal'}", soft_wrap=True)
+    text = choices.read_text(encoding="utf-8")
+    choices.write_text(with_figures(text, document), encoding="utf-8")
+    console.print(f"{choices}: figures renewed", soft_wrap=True)
 
 
 @app.command()

@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 
 from eval.cli import app
 from eval.document import read_json, write_json
+from eval.page import number
 from eval.readme import RESULTS, markers
 
 RUNNER = CliRunner()
 START, END = markers(RESULTS)
+FIGURE = "dev.macro.ap"
 
 
 def test_a_report_is_measured_and_written(
@@ -48,10 +50,14 @@ def test_readme_and_card_are_rewritten(report: dict[str, Any], tmp_path: Path) -
     write_json(tmp_path / "moderation.json", report)
     for name in ("README.md", "CARD.md"):
         (tmp_path / name).write_text(f"a\n{START}\n{END}\nb\n", encoding="utf-8")
+    (tmp_path / "choices.md").write_text(f"AP .000 [{FIGURE}].\n", encoding="utf-8")
     arguments = ["readme", "--report", str(tmp_path / "moderation.json"), "--file", str(tmp_path / "README.md")]
     arguments += ["--card", str(tmp_path / "CARD.md"), "--encoder", str(tmp_path / "none.json")]
+    arguments += ["--choices", str(tmp_path / "choices.md")]
     assert "rewritten" in RUNNER.invoke(app, arguments).output
     assert "first@1" in (tmp_path / "CARD.md").read_text(encoding="utf-8")
+    choices = (tmp_path / "choices.md").read_text(encoding="utf-8")
+    assert choices == f"AP {number(report['dev']['macro']['ap'])} [{FIGURE}].\n"
     assert "already equal" in RUNNER.invoke(app, arguments).output
 
 
