@@ -69,7 +69,7 @@ def train_adapter(
     model = get_peft_model(base.model, lora_config(config, family_of(base.model.config)))
     pool = AttentionHeads(len(HEADS), base.dim, hidden=heads.hidden, dropout=heads.dropout)
     steps: list[Callable[[], Tensor]] = [
-        partial(_loss, model, pool, weighted, rows, ids, mask)
+        partial(_loss, base, model, pool, weighted, (rows, ids, mask))
         for rows, ids, mask in padded_batches(token_ids, budget=config.tokens_per_step, rng=rng)
     ]
     log.info("adapter", rows=len(sample), tokens=sum(map(len, token_ids)), steps=len(steps))
@@ -120,8 +120,11 @@ def _sample(examples: Examples, config: AdapterConfig, rng: np.random.Generator)
     return concatenate([public.take(rows), *[ads] * config.ad_repeats, disguised])
 
 
-def _loss(model: nn.Module, pool: nn.Module, weighted: Weighted, rows: np.ndarray, ids: Tensor, mask: Tensor) -> Tensor:
+def _loss(
+    base: BaseModel, model: nn.Module, pool: nn.Module, weighted: Weighted, batch: tuple[np.ndarray, Tensor, Tensor]
+) -> Tensor:
+    rows, ids, mask = batch
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state  # [b, t, d]
-    logits, _ = pool(states, mask)  # [b, H]
+    logits, _ = pool(states, mask, base.vector(ids, mask, states))  # [b, H]
     targets, weights = (torch.from_numpy(values[rows]) for values in (weighted.targets, weighted.weights))
     return masked_bce(logits, targets, weights)

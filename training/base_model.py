@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from retrieval_shared.bundle import BASE_WEIGHTS, TOKENIZER
-from retrieval_shared.torch_encoder import ROW_LEVELS, TwoPaths, int8_rows, load_two_paths
+from retrieval_shared.torch_encoder import ROW_LEVELS, TwoPaths, int8_rows, load_two_paths, mean_pool
 from retrieval_shared.torch_families import adapted_linears, family_of, longest_text, word_table
 from training.encoder_record import read_record
 from training.shipped_base import is_bundle, shipped_base
@@ -41,6 +41,14 @@ class BaseModel:
     """Its rows and its second path; None where the sentence vector is the mean of the token states."""
     record: dict[str, Any] | None = None
     """How it was trained, where that was by us (`encoder_record`)."""
+
+    def vector(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """Return the unit vectors `[b, d]` of texts with the token states `[b, t, d]`."""
+        if self.two_paths is None:
+            return mean_pool(states, attention_mask)
+        rows = self.two_paths.rows[input_ids, 1]  # [b, t, d]
+        found: torch.Tensor = self.two_paths.paths(rows, states, input_ids, attention_mask)
+        return found
 
     @property
     def dim(self) -> int:

@@ -23,16 +23,16 @@ INPUTS = ("input_ids", "attention_mask", "slot")
 
 
 class StatesGraph(nn.Module):
-    """Token states only: what the second training stage caches."""
+    """Token states and sentence vector: what the second training stage caches."""
 
     def __init__(self, encoder: AnySlotEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
-        """Return token states `[b, t, d]`."""
-        states: Tensor = self.encoder(input_ids, attention_mask, slot)
-        return states
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
+        """Return token states `[b, t, d]` and the unit vector `[b, d]`."""
+        states = self.encoder(input_ids, attention_mask, slot)
+        return states, self.encoder.vector(input_ids, attention_mask, states)
 
 
 class ServingGraph(nn.Module):
@@ -46,8 +46,9 @@ class ServingGraph(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the unit vector `[b, d]`, logits `[b, H]` and attention `[b, H, t]`."""
         states = self.encoder(input_ids, attention_mask, slot)
-        logits, attention = self.heads(states, attention_mask)
-        return self.encoder.vector(input_ids, attention_mask, states), logits, attention
+        vector = self.encoder.vector(input_ids, attention_mask, states)
+        logits, attention = self.heads(states, attention_mask, vector)
+        return vector, logits, attention
 
 
 def export_onnx(module: nn.Module, path: Path, outputs: Sequence[str]) -> None:

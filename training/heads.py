@@ -1,4 +1,8 @@
-"""The violation heads in torch: one learned query per head attends over the token states, a small network judges."""
+"""The violation heads in torch: one learned query per head attends over the token states, a small network judges.
+
+It judges what the head found, beside the vector of the whole text: with two paths, the vector says what the states of
+the transformer alone do not.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +28,20 @@ class AttentionHeads(nn.Module):
         self.bias = nn.Parameter(torch.full((heads,), -2.0))  # about 12% positive before training
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, states: Tensor, attention_mask: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[b, H]` and attention `[b, H, t]` (sums to 1 over real tokens, 0 on padding).
 
         Args:
             states: float `[b, t, d]`.
             attention_mask: int64 `[b, t]`, 1 = token; every row holds at least one token.
+            vector: float `[b, d]`, unit vectors of the texts.
         """
         scores = torch.einsum("hd,btd->bht", self.query, states) / math.sqrt(states.shape[2])
         padding = (attention_mask == 0)[:, None, :]  # [b, 1, t]
         attention = scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(-1)  # [b, H, t]
         pooled = attention @ states  # [b, H, d]
-        kept = states.masked_fill(attention_mask[..., None] == 0, 0.0)
-        mean = kept.sum(1) / attention_mask.sum(1, keepdim=True).to(states.dtype)  # [b, d]
-        both = torch.cat([pooled, mean[:, None, :].expand_as(pooled)], dim=-1)  # [b, H, 2d]
+        whole = math.sqrt(vector.shape[1]) * vector  # values of the size of a state's
+        both = torch.cat([pooled, whole[:, None, :].expand_as(pooled)], dim=-1)  # [b, H, 2d]
         # The batched product wants the head first.
         inner = self.dropout(both).transpose(0, 1) @ self.inner + self.inner_bias[:, None, :]  # [H, b, hidden]
         hidden = self.dropout(nn.functional.gelu(inner))

@@ -99,11 +99,11 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
 
 
 def encoder_graph(folder: Path, encoder: torch.nn.Module) -> Path:
-    """Return the int8 graph that gives token states, exporting it once."""
+    """Return the int8 graph that gives token states and vectors, exporting it once."""
     graph = folder / "states.onnx"
     if not graph.is_file():
         plain, unfinished = folder / "states.float32.onnx", folder / "states.unfinished.onnx"
-        export_onnx(StatesGraph(encoder), plain, ["states"])  # type: ignore[arg-type]
+        export_onnx(StatesGraph(encoder), plain, ["states", "vector"])  # type: ignore[arg-type]
         quantise(plain, unfinished)
         plain.unlink()
         unfinished.rename(graph)

@@ -157,7 +157,8 @@ def _steps(
     def batched(texts: Sequence[str]) -> list[Batch]:
         ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
         cut = [row if len(row) <= config.max_tokens else [*row[: config.max_tokens - 1], row[-1]] for row in ids]
-        return list(padded_batches(cut, budget=config.tokens_per_step, rng=rng))
+        batches = padded_batches(cut, budget=config.tokens_per_step, rng=rng)
+        return [(rows, ids.to(encoder.device), mask.to(encoder.device)) for rows, ids, mask in batches]
 
     weighted = weigh(tasks.moderation, ad_weight=1.0, unlabelled_share=0.3)
     steps: list[Callable[[], Tensor]] = [
@@ -172,8 +173,10 @@ def _steps(
 def _moderation(
     encoder: TwoPathEncoder, heads: AttentionHeads, weighted: Weighted, batch: Batch, config: SharedConfig
 ) -> Tensor:
-    rows, states, mask = _states(encoder, batch)
-    logits, _ = heads(states, mask)  # [b, H]
+    rows, ids, mask = batch
+    read = encoder.rows(ids)  # [b, t, 2, d]
+    states = encoder.states(read, mask)
+    logits, _ = heads(states, mask, encoder.paths(read[..., 1, :], states, ids, mask))  # [b, H]
     both = (weighted.targets, weighted.weights)
     targets, weights = (torch.from_numpy(values[rows]).to(encoder.device) for values in both)
     return config.moderation_weight * masked_bce(logits, targets, weights)
@@ -182,18 +185,11 @@ def _moderation(
 def _topics(
     encoder: TwoPathEncoder, head: nn.Linear, labels: NDArray[np.int64], batch: Batch, config: SharedConfig
 ) -> Tensor:
-    rows, states, mask = _states(encoder, batch)
-    logits = head(mean_pool(states, mask))  # [b, verticals]
+    rows, ids, mask = batch
+    logits = head(mean_pool(encoder.states(encoder.rows(ids), mask), mask))  # [b, verticals]
     # Unit vectors: a temperature stands in for their length.
     wanted = torch.from_numpy(labels[rows]).to(encoder.device)
     return config.topic_weight * cross_entropy(logits / _TEMPERATURE, wanted)
-
-
-def _states(encoder: TwoPathEncoder, batch: Batch) -> tuple[NDArray[np.intp], Tensor, Tensor]:
-    """Return the numbers of a batch's rows, their token states `[b, t, d]` and their mask `[b, t]`."""
-    rows, ids, mask = batch
-    ids, mask = ids.to(encoder.device), mask.to(encoder.device)
-    return rows, encoder.states(encoder.rows(ids), mask), mask
 
 
 def _pairs(

@@ -1,4 +1,4 @@
-"""Token states of all rows, computed once through the int8 graph and kept as a half-precision memory map.
+"""Token states and vectors of all rows, computed once through the int8 graph and kept as half-precision memory maps.
 
 Heads trained on these states cost a seventh of training through the encoder, and meet in training exactly the rounded
 states they will meet in serving.
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import onnxruntime
@@ -42,13 +42,18 @@ class TokenStates(Protocol):
     def row(self, number: int) -> NDArray[np.float16]:
         """Return the states `[t, d]` of one row."""
 
+    def vector(self, number: int) -> NDArray[np.float16]:
+        """Return the unit vector `[d]` of one row."""
+
 
 @dataclass(frozen=True)
 class CachedStates:
-    """Token states of n rows in one memory map, one row after the other."""
+    """Token states of n rows in one memory map, one row after the other, and their vectors in another."""
 
     states: NDArray[np.float16]
     """`[sum of tokens, d]`, a memory map."""
+    vectors: NDArray[np.float16]
+    """`[n, d]`, a memory map."""
     offsets: NDArray[np.int64]
     """`[n + 1]`; row i holds `states[offsets[i]:offsets[i + 1]]`."""
 
@@ -66,6 +71,11 @@ class CachedStates:
         """Return the states `[t, d]` of one row."""
         states: NDArray[np.float16] = self.states[self.offsets[number] : self.offsets[number + 1]]
         return states
+
+    def vector(self, number: int) -> NDArray[np.float16]:
+        """Return the unit vector `[d]` of one row."""
+        found: NDArray[np.float16] = self.vectors[number]
+        return found
 
 
 @dataclass(frozen=True)
@@ -95,16 +105,21 @@ class JoinedStates:
         """Return the states `[t, d]` of one row."""
         return self.parts[int(self.part[number])].row(int(self.place[number]))
 
+    def vector(self, number: int) -> NDArray[np.float16]:
+        """Return the unit vector `[d]` of one row."""
+        return self.parts[int(self.part[number])].vector(int(self.place[number]))
 
-def padded_states(states: TokenStates, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
-    """Return the states of `rows` as float32 `[b, t, d]`, zero on padding, and their mask int64 `[b, t]`."""
+
+def padded_states(states: TokenStates, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return states float32 `[b, t, d]` of `rows`, zero on padding, their mask int64 `[b, t]` and vectors `[b, d]`."""
     found = [states.row(int(row)) for row in rows]
     lengths = np.array([len(row) for row in found])
     padded = np.zeros((len(rows), lengths.max(), states.dim), dtype=np.float16)
     for i, row in enumerate(found):
         padded[i, : lengths[i]] = row
     mask = np.arange(lengths.max())[None, :] < lengths[:, None]  # [b, t]
-    return torch.from_numpy(padded).float(), torch.from_numpy(mask.astype(np.int64))
+    vectors = np.stack([states.vector(int(row)) for row in rows])
+    return torch.from_numpy(padded).float(), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(vectors).float()
 
 
 def cache_states(
@@ -117,12 +132,12 @@ def cache_states(
     threads: int,
     budget: int = 2_048,
 ) -> CachedStates:
-    """Return the states of all rows, computing those that `folder` does not hold yet.
+    """Return the states and vectors of all rows, computing those that `folder` does not hold yet.
 
     Args:
-        graph: an ONNX graph with the output `states` `[b, t, d]`.
+        graph: an ONNX graph with the outputs `states` `[b, t, d]` and `vector` `[b, d]`.
         token_ids: ids of each row, special tokens included.
-        folder: where the memory map and the note of progress lie.
+        folder: where the memory maps and the note of progress lie.
         dim: width d.
         slot: adapter slot of every row.
         threads: threads of the runtime.
@@ -133,7 +148,9 @@ def cache_states(
     path, note = folder / "states.f16", folder / "states.json"
     shape = (int(offsets[-1]), dim)
     done = _done(note, shape)
-    states = np.memmap(path, dtype=np.float16, mode="r+" if done else "w+", shape=shape)
+    mode: Literal["r+", "w+"] = "r+" if done else "w+"
+    states = np.memmap(path, dtype=np.float16, mode=mode, shape=shape)
+    vectors = np.memmap(folder / "vectors.f16", dtype=np.float16, mode=mode, shape=(len(token_ids), dim))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -143,13 +160,14 @@ def cache_states(
             rows = batch + start
             ids, mask = pad([token_ids[i] for i in rows])
             feeds = {"input_ids": ids, "attention_mask": mask, "slot": np.full(len(rows), slot, dtype=np.int64)}
-            output = session.run(["states"], feeds)[0]
+            output, vectors[rows] = session.run(["states", "vector"], feeds)
             for k, row in enumerate(rows):
                 states[offsets[row] : offsets[row + 1]] = output[k, : len(token_ids[row])]
         states.flush()
+        vectors.flush()
         note.write_text(json.dumps({"shape": shape, "rows": shard.stop}), encoding="utf-8")
         log.info("token states", rows=shard.stop, of=len(token_ids))
-    return CachedStates(states=states, offsets=offsets)
+    return CachedStates(states=states, vectors=vectors, offsets=offsets)
 
 
 def _done(note: Path, shape: tuple[int, int]) -> int:

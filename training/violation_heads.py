@@ -1,4 +1,4 @@
-"""Second stage: the heads, trained on all rows from cached token states."""
+"""Second stage: the heads, trained on all rows from cached token states and vectors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def train_heads(
     """Return heads trained on `rows`.
 
     Args:
-        states: cached token states of all n examples.
+        states: cached states and vectors of all n examples.
         weighted: targets and weights of the same n examples.
         rows: the examples to learn from.
         config: this stage.
@@ -63,6 +63,5 @@ def train_heads(
 
 
 def _loss(heads: AttentionHeads, states: TokenStates, weighted: Weighted, rows: NDArray[np.intp]) -> Tensor:
-    token_states, mask = padded_states(states, rows)
-    logits, _ = heads(token_states, mask)
+    logits, _ = heads(*padded_states(states, rows))
     return masked_bce(logits, torch.from_numpy(weighted.targets[rows]), torch.from_numpy(weighted.weights[rows]))

@@ -18,7 +18,7 @@ DIM = 2
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
-    """A graph whose state of a token is (id, slot): what it should be is plain to see."""
+    """A graph whose state of a token is (id, slot), and whose vector is that of the first: plain to see."""
     nodes = [
         helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["ids", "last"], ["column"]),
@@ -27,6 +27,7 @@ def graph(tmp_path: Path) -> Path:
         helper.make_node("Mul", ["column", "zero"], ["zeros"]),
         helper.make_node("Add", ["zeros", "wide"], ["slot_column"]),
         helper.make_node("Concat", ["column", "slot_column"], ["states"], axis=2),
+        helper.make_node("Gather", ["states", "first"], ["vector"], axis=1),
         helper.make_node("Identity", ["attention_mask"], ["unused"]),
     ]
     tokens = [
@@ -39,10 +40,12 @@ def graph(tmp_path: Path) -> Path:
             [*tokens, helper.make_tensor_value_info("slot", TensorProto.INT64, ["b"])],
             [
                 helper.make_tensor_value_info("states", TensorProto.FLOAT, ["b", "t", DIM]),
+                helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["b", DIM]),
                 helper.make_tensor_value_info("unused", TensorProto.INT64, ["b", "t"]),
             ],
             [
                 helper.make_tensor("last", TensorProto.INT64, [1], [2]),
+                helper.make_tensor("first", TensorProto.INT64, [], [0]),
                 helper.make_tensor("both", TensorProto.INT64, [2], [1, 2]),
                 helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
             ],
@@ -67,10 +70,12 @@ def test_every_row_holds_the_states_of_its_own_tokens(graph: Path, tmp_path: Pat
     assert cached.lengths.tolist() == [3, 1, 2, 4, 1, 2]
     assert cached.states[:, 0].tolist() == [token for row in ROWS for token in row]
     assert set(cached.states[:, 1].tolist()) == {1.0}
+    assert cached.vectors.tolist() == [[row[0], 1] for row in ROWS]
 
 
 def test_a_batch_is_padded_with_zeros(graph: Path, tmp_path: Path) -> None:
-    states, mask = padded_states(cache(graph, tmp_path / "states"), np.array([2, 4, 0]))
+    states, mask, vectors = padded_states(cache(graph, tmp_path / "states"), np.array([2, 4, 0]))
+    assert vectors.tolist() == [[9, 1], [15, 1], [5, 1]]
     assert states.dtype == torch.float32
     assert states[..., 0].tolist() == [[9, 10, 0], [15, 0, 0], [5, 6, 7]]
     assert mask.tolist() == [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
@@ -81,7 +86,8 @@ def test_rows_of_several_caches_read_as_one(graph: Path, tmp_path: Path) -> None
     joined = JoinedStates(parts=parts, part=np.array([1, 0, 0, 1]), place=np.array([1, 1, 0, 0]))
     assert joined.dim == DIM
     assert joined.lengths.tolist() == [4, 1, 3, 2]
-    states, mask = padded_states(joined, np.array([3, 0]))
+    states, mask, vectors = padded_states(joined, np.array([3, 0]))
+    assert vectors.tolist() == [[9, 1], [11, 1]]
     assert states[..., 0].tolist() == [[9, 10, 0, 0], [11, 12, 13, 14]]
     assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
 
@@ -98,7 +104,12 @@ def test_a_stopped_run_resumes_after_the_last_noted_row(
     states[10:] = 0  # rows 4 and 5: lost
     states.flush()
     del states
+    vectors = np.memmap(folder / "vectors.f16", dtype=np.float16, mode="r+", shape=(6, DIM))
+    vectors[:2], vectors[4:] = 99, 0
+    vectors.flush()
+    del vectors
     resumed = cache(graph, folder)
+    assert resumed.vectors[:, 0].tolist() == [99, 99, 9, 11, 15, 16]
     assert resumed.states[:, 0].tolist() == [99] * 4 + [9, 10, 11, 12, 13, 14, 15, 16, 17]
 
 

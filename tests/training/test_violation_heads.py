@@ -41,7 +41,8 @@ def toy() -> tuple[CachedStates, Weighted]:
     weights = np.zeros_like(targets)
     weights[:, DRUGS] = 1
     weights[100:, SCAM] = 1
-    return CachedStates(states=states, offsets=offsets), Weighted(targets=targets, weights=weights)
+    vectors = np.zeros((ROWS, DIM), dtype=np.float16)
+    return CachedStates(states=states, vectors=vectors, offsets=offsets), Weighted(targets=targets, weights=weights)
 
 
 def train(start: Path, rows: np.ndarray, weighted: Weighted, *, seed: int = 0) -> AttentionHeads:
