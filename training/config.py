@@ -279,7 +279,7 @@ class EncoderConfig:
     """Start of a source's name -> how much more often its pairs are drawn where a transformer learns from them."""
     max_tokens: int = 128
     """Longer sentences are cut here."""
-    joint_share: float = 0.5
+    joint_share: float = 0.75
     """Weight of the transformer path beside the static one when the joint projection is initialised."""
     static: StaticConfig = dataclasses.field(default_factory=StaticConfig)
     """The static table."""
