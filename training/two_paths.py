@@ -85,7 +85,7 @@ class TwoPathEncoder(nn.Module):
     @property
     def two_paths(self) -> TwoPaths:
         """The rows and the second path, as serving takes them."""
-        return TwoPaths(self.table.weight.detach().unflatten(-1, (2, -1)), self.paths)
+        return TwoPaths(self.table.weight.detach().unflatten(-1, (2, -1)), self.paths)  # type: ignore[no-untyped-call]
 
 
 def as_served(rows: Tensor) -> Tensor:
@@ -135,8 +135,8 @@ def _mixed(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
     shorter than what it mixes; about the mean row, the new rows get the old ones' mean length.
     """
     unit = nn.functional.normalize(table, dim=1)
-    mixed = torch.empty_like(table)
-    for part in torch.arange(len(table)).split(4_096):
+    mixed: Tensor = torch.empty_like(table)
+    for part in torch.arange(len(table)).split(4_096):  # type: ignore[no-untyped-call]
         cosine, nearest = (unit[part] @ unit[ids].T).topk(min(_NEIGHBOURS, len(ids)), dim=1)
         weights = (cosine / _TEMPERATURE).softmax(dim=1)  # [p, k]
         mixed[part] = torch.einsum("pk,pkd->pd", weights, rows[nearest])
