@@ -29,7 +29,8 @@ def with_figures(text: str, report: Mapping[str, Any]) -> str:
         decimals = len(shown.partition(".")[2])
         value = value_at(report, path) * (100 if unit else 1)
         figure = f"{value:.{decimals}f}"
-        if shown.lstrip("-").startswith("."):
+        # As the tables write it; a shown 1.000 must not bring a zero along when it falls.
+        if not unit and not shown.lstrip("-").startswith("0"):
             figure = re.sub(r"^(-?)0\.", r"\1.", figure)
         return f"{figure}{unit}{gap}[{path}]"
 

@@ -14,7 +14,7 @@ from transformers import BertModel
 
 from retrieval_shared.batching import pad, token_budget_batches
 from retrieval_shared.bundle import TOKENIZER
-from retrieval_shared.torch_encoder import PATHS, ROW_LEVELS, int8_rows, load_two_paths, mean_pool
+from retrieval_shared.torch_encoder import PATHS, ROW_LEVELS, load_two_paths, mean_pool, rounded_rows
 
 WEIGHTS = "model.safetensors"
 """The transformer's weights in a folder in Hugging Face layout."""
@@ -49,8 +49,7 @@ class PathReader:
             raise ValueError(f"paths: found no {', '.join(missing)} in {folder.name!r}, expected what training leaves")
         self._bert = BertModel.from_pretrained(str(folder), add_pooling_layer=False).eval()
         self._paths = two_paths.paths
-        values, scale = int8_rows(two_paths.rows, levels=ROW_LEVELS)
-        self._rows = values.to(torch.float32) * scale  # [V, 2, d]
+        self._rows = rounded_rows(two_paths.rows, levels=ROW_LEVELS)  # [V, 2, d]
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._bert.config.max_position_embeddings)

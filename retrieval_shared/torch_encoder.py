@@ -291,6 +291,12 @@ def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
     return (weight / scale).round().clamp(-levels, levels).to(torch.int8), scale
 
 
+def rounded_rows(weight: Tensor, *, levels: int = 127) -> Tensor:
+    """Return `weight` `[..., d]` in float32 as `int8_rows` can hold it."""
+    values, scale = int8_rows(weight, levels=levels)
+    return values.to(torch.float32) * scale
+
+
 def shape_of(config: object) -> EncoderShape:
     """Return the shape a Hugging Face `BertConfig` describes."""
     names = {

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from retrieval_shared.bundle import BASE_WEIGHTS, TOKENIZER
-from retrieval_shared.torch_encoder import ROW_LEVELS, TwoPaths, int8_rows, load_two_paths, mean_pool
+from retrieval_shared.torch_encoder import ROW_LEVELS, TwoPaths, load_two_paths, mean_pool, rounded_rows
 from retrieval_shared.torch_families import adapted_linears, family_of, longest_text, word_table
 from training.encoder_record import read_record
 from training.shipped_base import is_bundle, shipped_base
@@ -128,14 +128,9 @@ def round_to_int8(base: BaseModel) -> None:
     with torch.no_grad():
         words = word_table(base.model)
         if base.two_paths is None:
-            words.copy_(_rounded(words))
+            words.copy_(rounded_rows(words))
         else:
-            base.two_paths.rows.copy_(_rounded(base.two_paths.rows, levels=ROW_LEVELS))
+            base.two_paths.rows.copy_(rounded_rows(base.two_paths.rows, levels=ROW_LEVELS))
             words.copy_(base.two_paths.input_rows())
         for linear in adapted_linears(base.model).values():
-            linear.weight.copy_(_rounded(linear.weight, levels=LINEAR_LEVELS))
-
-
-def _rounded(weight: torch.Tensor, *, levels: int = 127) -> torch.Tensor:
-    values, scale = int8_rows(weight, levels=levels)
-    return values.to(torch.float32) * scale
+            linear.weight.copy_(rounded_rows(linear.weight, levels=LINEAR_LEVELS))

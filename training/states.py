@@ -147,7 +147,8 @@ def cache_states(
     folder.mkdir(parents=True, exist_ok=True)
     path, note = folder / "states.f16", folder / "states.json"
     shape = (int(offsets[-1]), dim)
-    done = _done(note, shape)
+    # A cache may be of a time without vectors.
+    done = _done(note, shape) if (folder / "vectors.f16").is_file() else 0
     mode: Literal["r+", "w+"] = "r+" if done else "w+"
     states = np.memmap(path, dtype=np.float16, mode=mode, shape=shape)
     vectors = np.memmap(folder / "vectors.f16", dtype=np.float16, mode=mode, shape=(len(token_ids), dim))

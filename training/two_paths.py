@@ -21,9 +21,9 @@ from retrieval_shared.torch_encoder import (
     ROW_LEVELS,
     JoinedPaths,
     TwoPaths,
-    int8_rows,
     load_two_paths,
     mean_pool,
+    rounded_rows,
     save_two_paths,
 )
 from training.tokenizer import SPECIAL, START
@@ -94,8 +94,7 @@ def as_served(rows: Tensor) -> Tensor:
     The straight-through estimator (Bengio, Léonard and Courville 2013, arXiv 1308.3432, section 4).
     """
     with torch.no_grad():
-        values, scale = int8_rows(rows, levels=ROW_LEVELS)
-        gap = values.to(rows.dtype) * scale - rows
+        gap = rounded_rows(rows, levels=ROW_LEVELS) - rows
     return rows + gap
 
 

@@ -26,6 +26,7 @@ DOCUMENT = {
         ("in 7.5% [dev.ap] of", "in 86.0% [dev.ap] of"),
         ("leet 9.9 points [loss.leet.loss],", "leet -0.6 points [loss.leet.loss],"),
         (".1 [dev.heads.hate.auc] .100 [dev.heads.drugs.auc]", ".5 [dev.heads.hate.auc] 1.000 [dev.heads.drugs.auc]"),
+        ("1.000 [dev.ap]", ".860 [dev.ap]"),
         ("a figure\n.111\n[dev.ap]", "a figure\n.860\n[dev.ap]"),
         ("v1.5 and [text](a.md), .7 [see there] and 3 [dev.ap](link)", None),
     ],

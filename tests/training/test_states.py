@@ -123,6 +123,12 @@ def test_a_finished_cache_is_not_computed_again(graph: Path, tmp_path: Path, mon
     assert cache(graph, tmp_path / "states").states[0, 0] == 5
 
 
+def test_a_cache_without_vectors_is_computed_again(graph: Path, tmp_path: Path) -> None:
+    cache(graph, tmp_path / "states")
+    (tmp_path / "states" / "vectors.f16").unlink()
+    assert cache(graph, tmp_path / "states").vectors[:, 0].tolist() == [row[0] for row in ROWS]
+
+
 def test_a_cache_of_other_rows_is_replaced(graph: Path, tmp_path: Path) -> None:
     cache(graph, tmp_path / "states")
     assert cache(graph, tmp_path / "states", [[1], [2, 3]]).states[:, 0].tolist() == [1, 2, 3]
