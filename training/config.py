@@ -280,7 +280,11 @@ class EncoderConfig:
     max_tokens: int = 128
     """Longer sentences are cut here."""
     joint_share: float = 0.75
-    """Weight of the transformer path beside the static one when the joint projection is initialised."""
+    """Weight of the transformer path beside the static one when the joint projection is fitted."""
+    joint_whitening: float = 0.2
+    """How far its components are levelled: 0 not at all, 0.5 fully."""
+    joint_sentences: int = 16_384
+    """Translations, beside their English sides, that the joint projection is fitted to."""
     static: StaticConfig = dataclasses.field(default_factory=StaticConfig)
     """The static table."""
     transformer: DistillConfig = dataclasses.field(

@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 CATEGORIES = "shopify_taxonomy"
 """The source whose sentences are paths of product categories."""
+_JOINED_AT_ONCE = 2_048
+"""Sentences of one look at both paths."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
         encoder = graft(_layers(teacher), teacher.tokenizer, table.rows.weight.detach(), tokenizer)
         encoder = _distilled(encoder.to(run.device), corpus, config, config.transformer, folder, seed=config.seed + 1)
         save_encoder(folder / "encoder", encoder, tokenizer)
-    folder = folder / f"two_paths-{_key(config.joint_share, config.distil)}"
+    folder = folder / f"two_paths-{_key(*_of_joint(config), config.distil)}"
     if not (folder / "encoder" / "config.json").is_file():
-        encoder = load_encoder(transformer / "encoder").to(run.device)
+        encoder = _joined(load_encoder(transformer / "encoder").to(run.device), corpus, config)
         encoder = _distilled(encoder, corpus, config, config.distil, folder, seed=config.seed + 2)
         save_encoder(folder / "encoder", encoder, tokenizer)
     rows = [sha256_of(path) for path in (public_rows(run.data), REPOSITORY / config.data.ads)]
@@ -104,7 +106,7 @@ def train_encoder(config: EncoderConfig, run: EncoderRun) -> TwoPathEncoder:
         checkpoint = shared / "shared.checkpoint.pt"
         encoder = load_encoder(folder / "encoder").to(run.device)
         adapt(encoder, tokenizer, tasks, config.shared, checkpoint=checkpoint, seed=config.seed)
-        save_encoder(shared / "encoder", encoder, tokenizer)
+        save_encoder(shared / "encoder", _joined(encoder, corpus, config), tokenizer)
     encoder = load_encoder(shared / "encoder")
     save_encoder(run.out, encoder, tokenizer)
     stages = {"static": static, "transformer": transformer, "two_paths": folder, "shared": shared}
@@ -141,15 +143,28 @@ def _distilled(
     groups = _drawn(config, wanted, sentences, seed=seed)
     taught = _taught(corpus.teacher, sentences, np.concatenate(groups), wanted, folder)
     batches = _batches(groups, sentences.english, taught, wanted, seed=config.seed)
-    if wanted.joint_weight:
-        with torch.no_grad():
-            found = vectors_of(encoder, tokens, np.concatenate(batches[:32]), max_tokens=wanted.max_tokens)
-        fit_joint(encoder, found.transformer, found.static, share=config.joint_share)
     stage = folder.name.rpartition("-")[0]
     return distil(
         encoder, tokens, sentences.english, batches, taught, wanted,
         title=stage.replace("_", " "), checkpoint=folder / f"{stage}.checkpoint.pt",
     )  # fmt: skip
+
+
+def _joined(encoder: TwoPathEncoder, corpus: Corpus, config: EncoderConfig) -> TwoPathEncoder:
+    """Return the encoder with its joint projection fitted to what both paths now say of a sample of sentences."""
+    sentences = corpus.sentences
+    chances = pair_chances(sentences, alpha=config.distil.alpha, caps=config.caps, weights=config.weights)
+    [rows] = draws(chances, steps=1, size=config.joint_sentences, seed=config.seed)
+    rows = np.unique(np.concatenate([rows, sentences.english[rows]]))
+    with torch.no_grad():
+        found = [
+            vectors_of(encoder, corpus.tokens, part, max_tokens=config.distil.max_tokens)
+            for part in np.array_split(rows, -(-len(rows) // _JOINED_AT_ONCE))
+        ]
+    transformer, static = (torch.cat([getattr(part, path) for part in found]) for path in ("transformer", "static"))
+    fit_joint(encoder, transformer, static, share=config.joint_share, whitening=config.joint_whitening)
+    log.info("joint projection", sentences=len(rows))
+    return encoder
 
 
 def _drawn(config: EncoderConfig, wanted: DistillConfig, sentences: Sentences, *, seed: int) -> list[NDArray[np.int64]]:
@@ -220,6 +235,10 @@ def _tokens(config: EncoderConfig, tokenizer: Tokenizer, sentences: Sentences, f
 def _of_tokenizer(config: EncoderConfig) -> tuple[object, ...]:
     sizes = config.vocabulary, config.alphabet, config.whole_words, config.max_tokens
     return *sizes, config.teacher, config.tokenizer_sentences, config.tokenizer_alpha
+
+
+def _of_joint(config: EncoderConfig) -> tuple[object, ...]:
+    return config.joint_share, config.joint_whitening, config.joint_sentences
 
 
 def _digest(sentences: Sentences) -> str:

@@ -55,7 +55,8 @@ class TwoPathEncoder(nn.Module):
         super().__init__()
         self.bert = bert
         self.table = nn.Embedding(len(rows), rows[0].numel(), _weight=rows.flatten(1))
-        self.paths = JoinedPaths(rows.shape[-1])
+        # Fitted, never trained: gradients of the pair loss bend it to the batch, and bitext accuracy falls.
+        self.paths = JoinedPaths(rows.shape[-1]).requires_grad_(requires_grad=False)
         bert.embeddings.word_embeddings.weight.requires_grad_(False)  # noqa: FBT003 - torch's own signature
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Vectors:
@@ -181,19 +182,26 @@ def shared_pieces(tokenizer: Tokenizer, known: Tokenizer) -> tuple[NDArray[np.in
     return found[:, 0], found[:, 1]
 
 
-def fit_joint(encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, share: float) -> None:
-    """Set the joint projection to the principal components of `[share * transformer; static]` over sample vectors.
+def fit_joint(
+    encoder: TwoPathEncoder, transformer: Tensor, static: Tensor, *, share: float, whitening: float = 0.0
+) -> None:
+    """Set the joint projection to principal components of `[share * transformer; static]` over sample vectors.
+
+    `J = diag(share, 1) V L^-whitening`, with V the d main eigenvectors and L the eigenvalues of the second moments: 0
+    keeps the similarities of both paths side by side, 0.5 whitens them (Su et al. 2021, arXiv 2103.15316, section 3).
 
     Args:
         encoder: set in place.
         transformer: float `[n, d]`, vectors of the transformer path.
         static: float `[n, d]`, vectors of the static path for the same texts.
         share: weight of the transformer path, above 0.
+        whitening: from 0 to 0.5.
     """
-    both = torch.cat([share * transformer, static], dim=1)  # [n, 2d]
-    _, vectors = torch.linalg.eigh(both.T @ both)  # ascending
+    both = torch.cat([share * transformer, static], dim=1).double()  # [n, 2d]
+    values, vectors = torch.linalg.eigh(both.T @ both / len(both))  # ascending
     dim = transformer.shape[1]
-    weight = vectors[:, -dim:].clone()  # [2d, d]
+    values = values[-dim:].clamp(min=1e-6 * float(values[-1]))
+    weight = vectors[:, -dim:] * values**-whitening  # [2d, d]
     weight[:dim] *= share
     with torch.no_grad():
         encoder.paths.joint.weight.copy_(weight)

@@ -122,7 +122,7 @@ def test_each_path_teaches_its_own_rows_and_the_old_words_are_left_alone(
         learnt = encoder.table.weight.grad.unflatten(-1, (2, -1)).abs().sum((0, 2))
         assert learnt[number] > 0
         assert learnt[1 - number] == 0
-    assert "bert.embeddings.word_embeddings.weight" not in dict(_trained(encoder))
+    assert not {"bert.embeddings.word_embeddings.weight", "paths.joint.weight"} & set(dict(_trained(encoder)))
 
 
 def _trained(encoder: TwoPathEncoder) -> list[tuple[str, torch.Tensor]]:
@@ -155,6 +155,16 @@ def test_the_joint_vector_keeps_the_similarities_of_both_paths(grafted: tuple[Tw
     both = torch.nn.functional.normalize(torch.cat([0.5 * paths[0], paths[1]], dim=1), dim=-1)
     joint = encoder.paths.join(*paths).detach()
     torch.testing.assert_close(joint @ joint.T, both @ both.T, atol=1e-4, rtol=1e-4)
+
+
+def test_full_whitening_gives_every_component_the_same_strength(grafted: tuple[TwoPathEncoder, torch.Tensor]) -> None:
+    encoder, _ = grafted
+    generator = torch.Generator().manual_seed(1)
+    strengths = torch.linspace(0.2, 2, 32)
+    paths = [torch.randn(500, 32, generator=generator) * strengths for _ in range(2)]
+    fit_joint(encoder, paths[0], paths[1], share=0.5, whitening=0.5)
+    joint = encoder.paths.joint(torch.cat(paths, dim=1)).detach()
+    torch.testing.assert_close(joint.T @ joint / 500, torch.eye(32), atol=1e-3, rtol=0)
 
 
 def test_a_saved_encoder_comes_back(
