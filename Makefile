@@ -56,8 +56,13 @@ train-encoder: dev  ## Train the multilingual encoder (WARDLINE_DATA names the d
 
 retrain: train-encoder  ## Train the encoder and all that stands on it, and measure both anew
 	$(BIN)/python wardline.py train moderation --base-model runs/encoder $(if $(DATA),--data $(DATA))
+	$(BIN)/python wardline.py train moderation --base-model runs/encoder --config training/configs/without_rtplx.yaml \
+		--out runs/without-rtplx $(if $(DATA),--data $(DATA))
+	$(BIN)/python wardline.py train moderation --base-model runs/encoder --config training/configs/all_licences.yaml \
+		--out runs/all-licences $(if $(DATA),--data $(DATA))
 	$(BIN)/python wardline.py eval encoder --paths runs/encoder $(if $(DATA),--data $(DATA))
-	$(BIN)/python wardline.py eval moderation $(if $(DATA),--data $(DATA))
+	$(BIN)/python wardline.py eval moderation --second-bundle runs/without-rtplx --wider-bundle runs/all-licences \
+		$(if $(DATA),--data $(DATA))
 	$(BIN)/python wardline.py eval readme
 
 train-small: dev  ## Train end to end in minutes on what is in the repository

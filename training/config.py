@@ -48,8 +48,8 @@ class AdapterConfig:
     """LoRA alpha; the update is scaled by alpha / rank."""
     rows: int = 50_000
     """Public rows of the balanced sample."""
-    english_share: float = 0.8
-    """Share of the sample that is English: the base encoder reads little else."""
+    english_share: float = 0.5
+    """Share of the sample that is English."""
     licences: tuple[str, ...] = ("open",)
     """Row licences the adapter may see, whatever `data.licences` lets the heads see."""
     without_sources: tuple[str, ...] = ("rtplx_prompts", "rtplx_benign", "rtplx_completions")
