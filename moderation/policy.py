@@ -259,7 +259,14 @@ def _policy(document: Mapping[str, Any], *, digest: str) -> Policy:
     regions = {
         region: {head: _rule(rule) for head, rule in rules.items()} for region, rules in document["regions"].items()
     }
-    return Policy(id=document["id"], version=int(document["version"]), heads=heads, regions=regions, digest=digest)
+    return Policy(
+        id=document["id"],
+        version=int(document["version"]),
+        heads=heads,
+        regions=regions,
+        unsupported_language=document.get("unsupported_language", "escalate"),
+        digest=digest,
+    )
 
 
 def _rule(rule: Mapping[str, Any]) -> Rule:

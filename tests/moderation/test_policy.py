@@ -159,6 +159,11 @@ def test_digest_follows_values_not_layout(tmp_path: Path) -> None:
     assert len(digest) == 64
 
 
+def test_a_policy_may_let_unread_languages_pass(tmp_path: Path) -> None:
+    assert small(tmp_path).unsupported_language == "escalate"
+    assert small(tmp_path, SMALL + "unsupported_language: flag\n").unsupported_language == "flag"
+
+
 def test_shipped_references() -> None:
     assert load_policy("ads-default@1") == load_policy("ads-default")
     assert "ads-default@1" in [policy.ref for policy in list_policies()]
