@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval_shared.bundle import BASE_WEIGHTS, DEFAULT_BUNDLE, GRAPH, MANIFEST, TOKENIZER, load_bundle
+from retrieval_shared.bundle import BASE_WEIGHTS, DEFAULT_BUNDLE, MANIFEST, TOKENIZER, load_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("retrieval_shared", "taxonomy", "moderation", "eval", "training")
