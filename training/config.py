@@ -110,7 +110,8 @@ class ThresholdConfig:
     confidence: float = 0.9
     """One-sided confidence of the bound on the false-positive rate behind `act_precision`; recall is taken as found."""
     benign_budget: float = 0.008
-    """Highest share of benign own ads that a single head may flag."""
+    """Highest share of benign own ads that a single head may flag; chosen with an earlier encoder: the largest step at
+    which the share flagged by any head, on held-out ads, stayed below 15% at 95% confidence."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` on a budget outside [0, 1] or another share outside (0, 1)."""
