@@ -21,7 +21,8 @@ from moderation.auth import KEYS_VARIABLE, KeyRing, load_keys
 from moderation.decision import Decision
 from moderation.metrics import ModerationMetrics
 from moderation.pipeline import Item, Moderated, Moderator
-from moderation.policy import Policy, Rule, list_policies
+from moderation.policy import Policy, Rule
+from moderation.policy_document import list_policies
 from moderation.problem import Problem
 from moderation.response import (
     ErrorResult,

@@ -187,7 +187,7 @@ def show(
     ] = None,
 ) -> None:
     """List the policies, or show one: its heads, their default rule, and where it differs."""
-    from moderation.policy import list_policies, load_policy
+    from moderation.policy_document import list_policies, load_policy
 
     if ref is not None:
         _show_policy(load_policy(ref))

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
+from moderation.constraints import BLOCKING, REVIEWED, is_met
 from moderation.policy import Constraint, Effect, Policy, Rule
 from moderation.regions import DEFAULT_REGION, check_region
 from moderation.thresholds import HeadThreshold, Thresholds
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from retrieval_shared.text import Obfuscation
 
 _CERTIFICATE = re.compile(r"(?P<head>[a-z][a-z0-9_]*):(?P<region>.+)")
-_CERTIFIED = frozenset({"licence", "certificate"})
-_REVIEWED = frozenset({"review", "verification"})
 SURE_LANGUAGE = 0.7
 """Confidence from which an identified language is believed."""
 _NOTHING_FIRED = "no head reached its escalate threshold"
@@ -69,7 +68,10 @@ class Context:
     advertiser_id: str | None = None
     certificates: frozenset[str] = frozenset()
     """Licences held, each `head:region`, such as `gambling:DE`."""
+    disclosures: frozenset[str] | None = None
+    """Disclosures the ad carries, such as `responsible_gambling`; None: not told, so not checked."""
     scheduled_at: datetime | None = None
+    """When the ad runs, with a time zone; None: now."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for an age outside 0-120 or a certificate that is not `head:region`."""
@@ -81,6 +83,8 @@ class Context:
             if form is None:
                 raise ValueError(f"certificates: found {certificate!r}, allowed 'head:region', such as 'gambling:DE'")
             check_region(form["region"])
+        if self.scheduled_at is not None and self.scheduled_at.tzinfo is None:
+            raise ValueError(f"scheduled_at: found {self.scheduled_at.isoformat()} without a time zone")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Entry:
     policy: str
     """The head's name."""
     effect: Effect
+    """What holds for this ad now: `FULLY_LIMITED` where constraints keep it from running, else the rule's."""
     probability: float
     severity: int
     threshold: float
@@ -140,6 +145,8 @@ class Decision:
     truncated: bool = False
     degraded: bool = False
     text_sha256: str = field(default="", repr=False)
+    decided_at: datetime | None = None
+    """When it was decided; what the rules that speak of times went by where the ad is not scheduled."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,7 @@ class _Verdict:
     """What a rule that acts by itself comes to, and why."""
 
     action: Action
+    effect: Effect
     why: str
 
 
@@ -157,12 +165,15 @@ def decide(
     policy: Policy,
     thresholds: Thresholds,
     context: Context,
+    at: datetime,
 ) -> RegionDecision:
     """Return what a region's policy does about an ad with these probabilities.
 
     Per head with probability p: below `escalate` nothing; from `escalate` a person decides; from `act` the rule acts by
     itself: PROHIBITED rejects; LIMITED limits, or escalates where it has a `review` or `verification` constraint;
     ALLOWED approves, on either side of `act`, since no answer of a person could change it. The strictest entry wins.
+    Constraints reject what is not PROHIBITED: a quiet period in force and an advertiser who is not listed under
+    LIMITED too, any that is not met under FULLY_LIMITED.
     So under LIMITED a surer probability may turn escalate into limit: a person is asked about what is unsure.
 
     Args:
@@ -172,13 +183,15 @@ def decide(
         policy: the policy to apply.
         thresholds: the two cuts per head.
         context: what the caller vouches for.
+        at: when the ad runs, where the context does not say; with a time zone.
 
     Raises:
         ValueError: an unknown region or head, a head without threshold, a probability that is NaN or outside [0, 1].
     """
     policy_region = policy.policy_region(region)
+    runs_at = context.scheduled_at or at
     judged = (
-        _entry(head, probability, region=region, policy=policy, thresholds=thresholds, context=context)
+        _entry(head, probability, region=region, policy=policy, thresholds=thresholds, context=context, at=runs_at)
         for head, probability in probabilities.items()
     )
     entries = [entry for entry in judged if entry is not None]
@@ -249,27 +262,22 @@ def _check_probability(head: str, probability: float) -> None:
         raise ValueError(f"probabilities[{head!r}]: found {probability}, allowed a number in [0, 1]")
 
 
-def _verdict(rule: Rule, *, certain: bool, context: Context, certified: bool) -> _Verdict:
+def _verdict(rule: Rule, *, certain: bool, unmet: Sequence[Constraint]) -> _Verdict:
     """Return the action of one rule on a head that fired; `certain` when the probability reached `act`."""
     if rule.effect is Effect.ALLOWED:
-        return _Verdict(Action.APPROVE, "nothing to do")
+        return _Verdict(Action.APPROVE, rule.effect, "nothing to do")
     if not certain:
-        return _Verdict(Action.ESCALATE, "a person decides")
+        return _Verdict(Action.ESCALATE, rule.effect, "a person decides")
     if rule.effect is Effect.PROHIBITED:
-        return _Verdict(Action.REJECT, "rejected")
-    missing = tuple(item for item in rule.constraints if _missing(item, context, certified=certified))
-    listed = f"; not met: {', '.join(map(str, missing))}" if missing else ""
-    for_a_person = tuple(item for item in rule.constraints if item.kind in _REVIEWED)
+        return _Verdict(Action.REJECT, rule.effect, "rejected")
+    listed = f"; not met: {', '.join(map(str, unmet))}" if unmet else ""
+    if any(rule.effect is Effect.FULLY_LIMITED or item.kind in BLOCKING for item in unmet):
+        return _Verdict(Action.REJECT, Effect.FULLY_LIMITED, f"may not run{listed}")
+    for_a_person = tuple(item for item in rule.constraints if item.kind in REVIEWED)
     if for_a_person:
-        return _Verdict(Action.ESCALATE, f"a person decides, asked for by {', '.join(map(str, for_a_person))}{listed}")
-    return _Verdict(Action.LIMIT, f"limited{listed}")
-
-
-def _missing(constraint: Constraint, context: Context, *, certified: bool) -> bool:
-    """Return whether a checkable constraint is not met; other kinds are told to the caller, not checked."""
-    if constraint.kind == "age":
-        return context.min_age is None or context.min_age < int(constraint.value or 0)
-    return constraint.kind in _CERTIFIED and not certified
+        asked = ", ".join(map(str, for_a_person))
+        return _Verdict(Action.ESCALATE, Effect.LIMITED, f"a person decides, asked for by {asked}{listed}")
+    return _Verdict(Action.LIMIT, Effect.LIMITED, f"limited{listed}")
 
 
 def _entry(
@@ -280,6 +288,7 @@ def _entry(
     policy: Policy,
     thresholds: Thresholds,
     context: Context,
+    at: datetime,
 ) -> Entry | None:
     """Return the entry of one head, None where it did not fire; raise `ValueError` as `decide` says."""
     rule, rule_region = policy.rule(head, region)
@@ -289,13 +298,17 @@ def _entry(
         return None
     # a licence of the country covers its sub-region only where the country's rule applies there
     certified = not context.certificates.isdisjoint({f"{head}:{region}", f"{head}:{rule_region}"})
+    zone = policy.zone(region)
+    unmet = tuple(
+        item for item in rule.constraints if not is_met(item, context=context, at=at, zone=zone, certified=certified)
+    )
     certain = probability >= threshold.act
     name, value = ("act", threshold.act) if certain else ("escalate", threshold.escalate)
-    verdict = _verdict(rule, certain=certain, context=context, certified=certified)
+    verdict = _verdict(rule, certain=certain, unmet=unmet)
     where = f"{rule.effect} by " + ("default" if rule_region == DEFAULT_REGION else f"the rule of {rule_region}")
     return Entry(
         policy=head,
-        effect=rule.effect,
+        effect=verdict.effect,
         probability=float(probability),
         severity=rule.severity,
         threshold=value,

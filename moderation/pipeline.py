@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,8 @@ from moderation.decision import (
     with_evidence,
 )
 from moderation.evidence import find_spans
-from moderation.policy import Policy, load_policy
+from moderation.policy import Policy
+from moderation.policy_document import load_policy
 from moderation.regions import check_region
 from moderation.rules import RuleSignal
 from moderation.thresholds import load_thresholds
@@ -64,6 +65,10 @@ class Moderated:
     """Tokens read, special tokens not counted; where chunks of a long text overlap, tokens are read twice."""
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Moderator:
     """Reads ads and decides about them, per target region.
 
@@ -76,7 +81,8 @@ class Moderator:
         [('GB', 'limit'), ('AE', 'reject')]
     """
 
-    def __init__(self, bundle: Bundle, *, policy: Policy) -> None:
+    def __init__(self, bundle: Bundle, *, policy: Policy, clock: Callable[[], datetime] = _now) -> None:
+        self._clock = clock
         self.bundle = bundle
         self.policy = policy
         self._classifier = Classifier(bundle)
@@ -211,10 +217,13 @@ class Moderator:
     def _decide(self, item: Item, text: FieldText, scores: Scores, *, row: int, explain: bool) -> Decision:
         probabilities = {h: float(p) for h, p in zip(self.heads, scores.probabilities[row], strict=True)}
         language = self._language(item, scores.normalised[row].canonical)
+        at = self._clock()
         regions = [
-            decide(probabilities, region=r, policy=self.policy, thresholds=self.thresholds, context=item.context)
+            decide(
+                probabilities, region=r, policy=self.policy, thresholds=self.thresholds, context=item.context, at=at
+            )
             for r in item.regions
-        ]
+        ]  # fmt: skip
         regions = [escalate_unsupported(region, language=language, policy=self.policy) for region in regions]
         if explain:
             flagged = dict.fromkeys(entry.policy for region in regions for entry in region.entries)
@@ -230,6 +239,7 @@ class Moderator:
             obfuscation=scores.normalised[row].obfuscation,
             versions=self.versions,
             text_sha256=_sha256(text),
+            decided_at=at,
         )
 
     def _evidence(self, text: FieldText, scores: Scores, *, row: int, heads: list[str]) -> dict[str, list[Evidence]]:
@@ -326,11 +336,13 @@ def _read_context(given: object) -> Context:
     unknown = sorted(str(name) for name in given if name not in allowed)
     if unknown:
         raise ValueError(f"unknown key {unknown[0]!r}, allowed: {', '.join(sorted(allowed))}")
-    certificates, at = given.get("certificates") or (), given.get("scheduled_at")
-    if isinstance(certificates, str):
-        raise ValueError(f"certificates: found {certificates!r}, expected a list")
+    for name in ("certificates", "disclosures"):
+        if isinstance(given.get(name), str):
+            raise ValueError(f"{name}: found {given[name]!r}, expected a list")
+    told = {name: frozenset(map(str, given[name])) for name in ("certificates", "disclosures") if given.get(name)}
+    at = given.get("scheduled_at")
     when = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return Context(**{**given, "certificates": frozenset(map(str, certificates)), "scheduled_at": when})
+    return Context(**{**given, "certificates": frozenset(), **told, "scheduled_at": when})
 
 
 def _fault(item: Item) -> tuple[str, str] | None:

@@ -1,38 +1,16 @@
-"""The policy: what each region does about each head; a versioned YAML document, checked and content-hashed."""
+"""The policy: what each region does about each head, one immutable version of it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
-
-import yaml
-from jsonschema import Draft202012Validator
+from functools import cached_property
+from typing import Literal
 
 from moderation.regions import DEFAULT_REGION, check_region, parent_region
 
-__all__ = [
-    "Constraint",
-    "Effect",
-    "HeadPolicy",
-    "Policy",
-    "Rule",
-    "check_region",
-    "list_policies",
-    "load_policy",
-]
-
-POLICIES = Path(__file__).parent / "policies"
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The safe loader; the one in C, where PyYAML has it, is ten times as fast."""
-_REF = re.compile(r"(?P<id>[a-z0-9]+(-[a-z0-9]+)*)(@(?P<version>[1-9][0-9]*))?")
+__all__ = ["Constraint", "Effect", "HeadPolicy", "Policy", "Rule", "check_region", "constraint_json"]
 
 
 class Effect(StrEnum):
@@ -40,21 +18,48 @@ class Effect(StrEnum):
 
     ALLOWED = "ALLOWED"
     LIMITED = "LIMITED"
+    """It runs under constraints; which of them are not known to be met is told."""
+    FULLY_LIMITED = "FULLY_LIMITED"
+    """It runs only where every constraint that can be checked is met; until then it is rejected."""
     PROHIBITED = "PROHIBITED"
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """One condition of a rule, such as `age` 21, `licence` state, `review` manual."""
+    """One condition of a rule, such as `age` 21, `licence` state, `hours` from 06:00 to 21:00."""
 
     kind: str
     """What sort of condition it is; `docs/policy.md` lists those that decide and those that are only told."""
     value: str | int | None = None
     """Its value; None where the kind says it all (`no_income_claims`)."""
+    values: tuple[str, ...] = ()
+    """The ids of an allow-list."""
+    start: str | None = None
+    """Where a time begins: `HH:MM`, or a date with or without a time."""
+    end: str | None = None
+    """Where it ends; a time of day before `start` is one of the next day."""
+    zone: str | None = None
+    """IANA time zone of both; None: the region's."""
 
     def __str__(self) -> str:
-        """Return `kind:value`, or `kind` alone."""
+        """Return the kind, with its value where it has one, such as `age:18` or `hours:06:00/21:00`."""
+        if self.start is not None:
+            return f"{self.kind}:{self.start}/{self.end}"
+        if self.values:
+            return f"{self.kind}:{','.join(self.values)}"
         return self.kind if self.value is None else f"{self.kind}:{self.value}"
+
+
+def constraint_json(constraint: Constraint) -> dict[str, str | int | list[str] | None]:
+    """Return a constraint as JSON: kind and value, and of the other keys those that are given."""
+    told = {
+        "values": list(constraint.values),
+        "start": constraint.start,
+        "end": constraint.end,
+        "zone": constraint.zone,
+    }
+    given: dict[str, str | int | list[str] | None] = {name: value for name, value in told.items() if value}  # type: ignore[misc]
+    return {"kind": constraint.kind, "value": constraint.value, **given}
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,11 @@ class Policy:
     version: int
     heads: tuple[HeadPolicy, ...]
     regions: Mapping[str, Mapping[str, Rule]]
-    """Region -> head -> the rule that replaces the head's default."""
+    """Region or group -> head -> the rule that replaces the head's default."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Group -> its regions and groups."""
+    zones: Mapping[str, str] = field(default_factory=dict)
+    """Region -> IANA time zone, for rules that speak of times."""
     unsupported_language: Literal["escalate", "flag"] = "escalate"
     """What becomes of an ad that would be approved but is in a language the model does not read: a person decides, or
     the answer only says so."""
@@ -104,176 +113,83 @@ class Policy:
 
     def head(self, name: str) -> HeadPolicy:
         """Return a head by its name; raise `ValueError` for one the policy does not have."""
-        for head in self.heads:
-            if head.name == name:
-                return head
-        raise ValueError(f"head: found {name!r}, policy {self.ref} has {', '.join(head.name for head in self.heads)}")
+        try:
+            return self._heads[name]
+        except KeyError:
+            known = ", ".join(self._heads)
+            raise ValueError(f"head: found {name!r}, policy {self.ref} has {known}") from None
 
     def rule(self, head: str, region: str) -> tuple[Rule, str]:
-        """Return the rule for a head in a region, and the region that decided.
+        """Return the rule for a head in a region, and the region or group that decided.
 
-        That region is the one asked for, else its country (`IN-GJ` -> `IN`), else `default`.
+        That is the nearest of `levels` that rules the head, else `default`.
 
         Raises:
             ValueError: the head or the region is unknown.
         """
-        check_region(region)
-        default = self.head(head).default
-        for candidate in (region, parent_region(region)):
-            if candidate is not None and head in self.regions.get(candidate, {}):
-                return self.regions[candidate][head], candidate
-        return default, DEFAULT_REGION
+        rules = self._rules(region)
+        found = rules.get(head)
+        return found if found is not None else (self.head(head).default, DEFAULT_REGION)
 
     def policy_region(self, region: str) -> str:
-        """Return the most specific of region, its country and `default` that the policy has any rule for."""
+        """Return the nearest of `levels` that the policy has any rule for, else `default`."""
+        self._rules(region)
+        return next((name for level in self.levels(region) for name in level if name in self.regions), DEFAULT_REGION)
+
+    def levels(self, region: str) -> tuple[tuple[str, ...], ...]:
+        """Return where a rule is looked for, nearest first: the region, its country, their groups, the groups of those.
+
+        Raises:
+            ValueError: the region is unknown.
+        """
         check_region(region)
-        if region in self.regions:
-            return region
-        parent = parent_region(region)
-        return parent if parent is not None and parent in self.regions else DEFAULT_REGION
+        country = parent_region(region)
+        levels = [(region,), *([(country,)] if country is not None else [])]
+        seen = {name for level in levels for name in level}
+        inner = tuple(seen)
+        while inner := tuple(
+            group for group, members in self.groups.items() if group not in seen and not set(members).isdisjoint(inner)
+        ):
+            levels.append(inner)
+            seen |= set(inner)
+        return tuple(levels)
+
+    def zone(self, region: str) -> str | None:
+        """Return the time zone of a region, else of its country, None where the policy names neither."""
+        return self.zones.get(region) or self.zones.get(parent_region(region) or "")
 
     def check_heads(self, scored: Iterable[str]) -> None:
         """Raise `ValueError` unless the model's heads are exactly the policy's; call it when both are loaded."""
-        found, own = set(scored), {head.name for head in self.heads}
+        found, own = set(scored), set(self._heads)
         if found != own:
             raise ValueError(
                 f"policy {self.ref}: heads without a rule {sorted(found - own)}, rules without a head of the model "
                 f"{sorted(own - found)}; allowed exactly the model's heads (a head to ignore gets effect ALLOWED)"
             )
 
+    @cached_property
+    def _heads(self) -> Mapping[str, HeadPolicy]:
+        return {head.name: head for head in self.heads}
 
-def load_policy(ref_or_path: str | Path = "ads-default") -> Policy:
-    """Return a policy, checked against its JSON Schema.
+    @cached_property
+    def _found(self) -> dict[str, dict[str, tuple[Rule, str]]]:
+        """Region -> its rules; filled as regions are asked for, since every item asks again."""
+        return {}
 
-    `ads-default@1` is a shipped version, `ads-default` its latest one; a `Path`, or text that ends in `.yaml` or
-    `.yml`, is a file of one's own.
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        return frozenset(self.regions).union(*self.groups.values())
 
-    Raises:
-        ValueError: the reference is unknown or the document is wrong; the message names file, key and found value.
-    """
-    if isinstance(ref_or_path, Path) or ref_or_path.endswith((".yaml", ".yml")):
-        return _read(Path(ref_or_path))
-    return _read(_shipped_path(ref_or_path))
-
-
-def list_policies() -> tuple[Policy, ...]:
-    """Return every shipped version, by id and then version."""
-    policies = (_read(path) for path in POLICIES.glob("*.yaml"))
-    return tuple(sorted(policies, key=lambda policy: (policy.id, policy.version)))
-
-
-def _shipped_path(ref: str) -> Path:
-    """Return the file of a shipped reference, of the latest version where none is named."""
-    versions = {path.stem: path for path in POLICIES.glob("*.yaml")}
-    form = _REF.fullmatch(ref)
-    if form is not None and form["version"] is None:
-        own = [stem for stem in versions if stem.rpartition("@")[0] == ref]
-        ref = max(own, key=lambda stem: int(stem.rpartition("@")[2]), default=ref)
-    if form is None or ref not in versions:
-        raise ValueError(f"policy: found {ref!r}, allowed {', '.join(sorted(versions))} or the path of a .yaml file")
-    return versions[ref]
-
-
-def _read(path: Path) -> Policy:
-    """Return the policy in a file; every error names the file."""
-    try:
-        document = _checked(_parse(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ValueError(f"policy: found {str(path)!r}, which cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"policy {path.name}: {error}") from error
-    canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    policy = _policy(document, digest=hashlib.sha256(canonical.encode()).hexdigest())
-    if path.parent == POLICIES and path.stem != policy.ref:
-        raise ValueError(f"policy {path.name}: id and version say {policy.ref!r}, allowed {path.stem!r}")
-    return policy
-
-
-def _parse(text: str) -> object:
-    """Return the document of a YAML text; raise `ValueError` on a key given twice or not text."""
-    nodes, seen = [yaml.compose(text, Loader=_LOADER)], set()
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:  # an alias; it was checked where it stands
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            _check_keys([key for key, _ in node.value])
-            nodes += [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            nodes += node.value
-    return yaml.load(text, Loader=_LOADER)
-
-
-def _check_keys(keys: Sequence[yaml.Node]) -> None:
-    """Raise `ValueError` on the keys of one mapping if one is given twice or is not text."""
-    for key in keys:
-        line = key.start_mark.line + 1
-        if key.tag != "tag:yaml.org,2002:str":
-            raise ValueError(f"line {line}: key {key.value!r} is not text; write it in quotes (region 'NO', not NO)")
-        count = sum(key.value == other.value for other in keys)
-        if count > 1:
-            raise ValueError(f"line {line}: key {key.value!r} is given {count} times, allowed once")
-
-
-def _checked(document: object) -> Mapping[str, Any]:
-    """Return the document; raise `ValueError` that names the first wrong key, by the schema or beyond it."""
-    errors = sorted(_validator().iter_errors(document), key=lambda error: [str(part) for part in error.absolute_path])
-    if errors:
-        at = ".".join(str(part) for part in errors[0].absolute_path) or "document"
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ValueError(f"{at}: {errors[0].message}{more}")
-    if not isinstance(document, dict):  # the schema has said so already; this tells the type checker
-        raise ValueError("document: allowed a mapping")
-    names = [head["name"] for head in document["heads"]]
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise ValueError(f"heads: {name!r} is given {count} times, allowed once")
-    for region, rules in document["regions"].items():
+    def _rules(self, region: str) -> Mapping[str, tuple[Rule, str]]:
+        """Return the rules of a region by head, the nearest of each."""
         check_region(region)
-        for name in rules:
-            if name not in names:
-                raise ValueError(f"regions.{region}: unknown head {name!r}, allowed {', '.join(names)}")
-    return document
-
-
-@cache
-def _validator() -> Draft202012Validator:
-    """Return the validator of `policy.schema.json`."""
-    schema = json.loads((POLICIES / "policy.schema.json").read_text(encoding="utf-8"))
-    return Draft202012Validator(schema)
-
-
-def _policy(document: Mapping[str, Any], *, digest: str) -> Policy:
-    """Return the policy of a checked document."""
-    heads = tuple(
-        HeadPolicy(
-            name=head["name"],
-            kind=head["kind"],
-            definition=head["definition"],
-            default=_rule(head["default"]),
-            dsa=tuple(head.get("dsa", ())),
-        )
-        for head in document["heads"]
-    )
-    regions = {
-        region: {head: _rule(rule) for head, rule in rules.items()} for region, rules in document["regions"].items()
-    }
-    return Policy(
-        id=document["id"],
-        version=int(document["version"]),
-        heads=heads,
-        regions=regions,
-        unsupported_language=document.get("unsupported_language", "escalate"),
-        digest=digest,
-    )
-
-
-def _rule(rule: Mapping[str, Any]) -> Rule:
-    """Return a rule of a checked document."""
-    return Rule(
-        effect=Effect(rule["effect"]),
-        severity=int(rule["severity"]),  # JSON Schema takes 3.0 for an integer
-        constraints=tuple(Constraint(item["kind"], item.get("value")) for item in rule.get("constraints", ())),
-        on_error=rule.get("on_error", "escalate"),
-    )
+        # One entry per name of the policy and per country: the codes of sub-regions that callers make up are many.
+        key = region if region in self._named else parent_region(region) or region
+        found = self._found.get(key)
+        if found is None:
+            found = {}
+            for level in reversed(self.levels(key)):
+                for name in level:
+                    found.update({head: (rule, name) for head, rule in self.regions.get(name, {}).items()})
+            self._found[key] = found
+        return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from moderation.decision import Decision, Entry, Evidence, ItemError, RegionDecision
 from moderation.pipeline import Item
+from moderation.policy import constraint_json
 from moderation.schema import OffsetUnit
 from retrieval_shared.language import Language
 from retrieval_shared.text import Obfuscation
@@ -51,13 +52,22 @@ class ConstraintResponse(_Closed):
 
     kind: str
     value: str | int | None = None
+    values: list[str] | None = None
+    start: str | None = None
+    end: str | None = None
+    zone: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, render: SerializerFunctionWrapHandler) -> dict[str, object]:
+        rendered: dict[str, object] = render(self)
+        return {name: value for name, value in rendered.items() if value is not None or name == "value"}
 
 
 class EntryResponse(_Closed):
     """One policy that the ad touches in one region."""
 
     policy: str
-    effect: Literal["ALLOWED", "LIMITED", "PROHIBITED"]
+    effect: Literal["ALLOWED", "LIMITED", "FULLY_LIMITED", "PROHIBITED"]
     probability: float
     severity: int
     threshold: ThresholdResponse
@@ -191,7 +201,7 @@ def _render_entry(entry: Entry, fields: Mapping[str, str], unit: OffsetUnit) -> 
         action=entry.action.value,
         reason=entry.reason,
         evidence=[_render_evidence(part, fields.get(part.field, ""), unit) for part in entry.evidence],
-        constraints=[ConstraintResponse(kind=each.kind, value=each.value) for each in entry.constraints],
+        constraints=[ConstraintResponse.model_validate(constraint_json(each)) for each in entry.constraints],
     )
 
 

@@ -95,6 +95,7 @@ class ContextRequest(_Closed):
     min_age: Annotated[StrictInt, Field(ge=0, le=120)] | None = None
     advertiser_id: Identifier | None = None
     certificates: Annotated[list[Certificate], Field(max_length=64)] = []
+    disclosures: Annotated[list[Identifier], Field(max_length=64)] | None = None
     scheduled_at: Annotated[AwareDatetime, BeforeValidator(_time_as_text)] | None = None
 
 
@@ -114,6 +115,7 @@ class ItemRequest(_Closed):
             min_age=given.min_age,
             advertiser_id=given.advertiser_id,
             certificates=frozenset(given.certificates),
+            disclosures=None if given.disclosures is None else frozenset(given.disclosures),
             scheduled_at=given.scheduled_at,
         )
         regions = tuple(dict.fromkeys(self.regions))

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from moderation import auth, schema
 from moderation.api import ModerationApi, Readiness, Settings
 from moderation.auth import Caller, load_keys
-from moderation.policy import load_policy
+from moderation.policy_document import load_policy
 from moderation.problem import REQUEST_ID_HEADER, Problem, on_problem
 from moderation.response import ModerateResponse
 from moderation.review.store import Store

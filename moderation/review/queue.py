@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moderation.decision import Action, Context, Decision, Entry, RegionDecision
+from moderation.policy import constraint_json
 from moderation.review.priority import priority
 from moderation.review.store import FiledReview, Row, Store, now, review_id
 from moderation.review.verdict import read_verdict
@@ -68,7 +69,7 @@ class ReviewQueue:
             if decision.status != "ok":
                 continue
             for region in decision.decisions:
-                rows.append(_decision_row(decision, region, item.context, at))
+                rows.append(_decision_row(decision, region, item.context, decision.decided_at or at))
                 if region.review_id is not None:
                     reviews.append(_review_row(decision, region, item if keep_text else None, at))
         if rows:
@@ -174,6 +175,7 @@ def _context(context: Context) -> dict[str, Any]:
         "min_age": context.min_age,
         "advertiser_id": context.advertiser_id,
         "certificates": sorted(context.certificates),
+        "disclosures": None if context.disclosures is None else sorted(context.disclosures),
         "scheduled_at": context.scheduled_at.isoformat() if context.scheduled_at else None,
     }
 
@@ -187,7 +189,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "severity": entry.severity,
         "threshold": {"value": entry.threshold, "id": entry.threshold_id},
         "action": entry.action.value,
-        "constraints": [{"kind": item.kind, "value": item.value} for item in entry.constraints],
+        "constraints": [constraint_json(item) for item in entry.constraints],
         "evidence": [
             {"field": part.field, "start": part.start, "end": part.end, "weight": part.weight, "source": part.source}
             for part in entry.evidence

@@ -248,6 +248,7 @@ def _logged(row: DecisionRow) -> LoggedDecision:
             min_age=context.get("min_age"),
             advertiser_id=context.get("advertiser_id"),
             certificates=frozenset(context.get("certificates", ())),
+            disclosures=None if context.get("disclosures") is None else frozenset(context["disclosures"]),
             scheduled_at=datetime.fromisoformat(scheduled) if scheduled else None,
         ),
         versions=row.versions,

@@ -17,7 +17,7 @@ import pytest
 
 from eval.moderation import Options, evaluate
 from moderation.decision import Context, Evidence, decide, with_evidence
-from moderation.policy import load_policy
+from moderation.policy_document import load_policy
 from moderation.thresholds import HeadThreshold, Thresholds
 
 POLICY = load_policy("ads-default")

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,15 @@ from sqlalchemy.exc import OperationalError
 from moderation.api import MAX_WAITING, ModerationApi, Settings, database_url, probe
 from moderation.decision import Decision, decide, decide_failed
 from moderation.pipeline import Item, Moderated
-from moderation.policy import Policy, load_policy
+from moderation.policy import Policy
+from moderation.policy_document import load_policy
 from moderation.problem import Problem
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.bundle import Bundle, Manifest, Probe
 from retrieval_shared.errors import ScoringError
 from retrieval_shared.language import Language
 
+AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
 POLICY = load_policy("ads-default")
 HEADS = tuple(head.name for head in POLICY.heads)
 
@@ -79,7 +82,7 @@ class FakeModerator:
             regions = tuple(decide_failed(region=r, policy=POLICY, reason="no session") for r in item.regions)
         else:
             regions = tuple(
-                decide(scores, region=r, policy=POLICY, thresholds=self.thresholds, context=item.context)
+                decide(scores, region=r, policy=POLICY, thresholds=self.thresholds, context=item.context, at=AT)
                 for r in item.regions
             )
         return Decision(

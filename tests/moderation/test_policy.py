@@ -1,16 +1,14 @@
-"""Policies: the shipped one against the guideline's table, fallback of regions, and documents that are wrong."""
+"""Policies: the shipped one against the guideline's table, and the fallback of regions and groups."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
-import yaml
-from jsonschema import Draft202012Validator
 
-from moderation.policy import POLICIES, Constraint, Effect, Policy, Rule, list_policies, load_policy
+from moderation.policy import Constraint, Effect, Policy, Rule, constraint_json
+from moderation.policy_document import load_policy
 
 HEADS = (
     "drugs weapons counterfeit alcohol_tobacco gambling sexual misinformation sensational scam pressure political hate "
@@ -151,92 +149,67 @@ def test_check_heads_names_both_differences(tmp_path: Path) -> None:
         policy.check_heads(["gambling", "hate"])
 
 
-def test_digest_follows_values_not_layout(tmp_path: Path) -> None:
-    digest = small(tmp_path).digest
-    relaid = yaml.safe_dump(yaml.safe_load(SMALL), sort_keys=True)
-    assert small(tmp_path, "# a comment\n" + relaid).digest == digest
-    assert small(tmp_path, SMALL.replace("severity: 4", "severity: 3")).digest != digest
-    assert len(digest) == 64
+GROUPS = """\
+id: grouped
+version: 1
+heads:
+  - {name: gambling, kind: topic, definition: Games., default: {effect: PROHIBITED, severity: 3}}
+  - {name: political, kind: topic, definition: Politics., default: {effect: PROHIBITED, severity: 3}}
+groups:
+  EU: [DE, AT, FR, ES-CT]
+  EEA: [EU, "NO"]
+  EUROPE: [EEA, GB]
+zones: {ES: Europe/Madrid, ES-CN: Atlantic/Canary}
+regions:
+  EUROPE:
+    gambling: {effect: ALLOWED, severity: 1}
+    political: {effect: ALLOWED, severity: 1}
+  EU:
+    political: {effect: FULLY_LIMITED, severity: 3, constraints: [{kind: disclosure, value: eu_label}]}
+  AT:
+    gambling: {effect: LIMITED, severity: 2, constraints: [{kind: age, value: 18}]}
+"""
 
 
-def test_a_policy_may_let_unread_languages_pass(tmp_path: Path) -> None:
-    assert small(tmp_path).unsupported_language == "escalate"
-    assert small(tmp_path, SMALL + "unsupported_language: flag\n").unsupported_language == "flag"
+def test_rules_come_from_the_nearest_of_region_country_groups_and_default(tmp_path: Path) -> None:
+    policy = small(tmp_path, GROUPS)
+    assert policy.levels("AT-9") == (("AT-9",), ("AT",), ("EU",), ("EEA",), ("EUROPE",))
+    assert policy.levels("ES-CT") == (("ES-CT",), ("ES",), ("EU",), ("EEA",), ("EUROPE",))
+    assert policy.levels("JP") == (("JP",),)
+    nearest = {
+        (head, region): policy.rule(head, region)[1]
+        for head in ("gambling", "political")
+        for region in ("AT", "AT-9", "DE", "NO", "GB", "ES", "ES-CT")
+    }
+    assert nearest == {
+        ("gambling", "AT"): "AT", ("gambling", "AT-9"): "AT", ("gambling", "DE"): "EUROPE",
+        ("gambling", "NO"): "EUROPE", ("gambling", "GB"): "EUROPE", ("gambling", "ES"): "default",
+        ("gambling", "ES-CT"): "EUROPE", ("political", "AT"): "EU", ("political", "AT-9"): "EU",
+        ("political", "DE"): "EU", ("political", "NO"): "EUROPE", ("political", "GB"): "EUROPE",
+        ("political", "ES"): "default", ("political", "ES-CT"): "EU",
+    }  # fmt: skip
+    assert [policy.policy_region(code) for code in ("AT-9", "DE", "NO", "ES")] == ["AT", "EU", "EUROPE", "default"]
 
 
-def test_shipped_references() -> None:
-    assert load_policy("ads-default@1") == load_policy("ads-default")
-    assert "ads-default@1" in [policy.ref for policy in list_policies()]
-    assert load_policy(str(POLICIES / "ads-default@1.yaml")).ref == "ads-default@1"
+def test_made_up_sub_regions_leave_nothing_behind(tmp_path: Path) -> None:
+    """Whoever asks for 46,656 codes of one country must not fill the memory."""
+    policy = small(tmp_path, GROUPS)
+    for number in range(200):
+        policy.rule("gambling", f"DE-{number}")
+    assert len(policy._found) == 1  # noqa: SLF001 - what grows
 
 
-def test_the_example_of_the_documentation_is_a_policy(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/policy.md").read_text(encoding="utf-8")
-    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert example is not None
-    policy = small(tmp_path, example[1])
-    assert policy.ref == "shop@1"
-    assert policy.rule("gambling", "NO") == (Rule(Effect.PROHIBITED, 3), "NO")
+def test_a_time_zone_is_the_regions_else_its_countrys(tmp_path: Path) -> None:
+    policy = small(tmp_path, GROUPS)
+    found = [policy.zone(region) for region in ("ES", "ES-CT", "ES-CN", "DE")]
+    assert found == ["Europe/Madrid", "Europe/Madrid", "Atlantic/Canary", None]
 
 
-@pytest.mark.parametrize("ref", ["", "ads", "ads-default@2", "ads-default@", "../ads-default@1", "ads-default@01"])
-def test_an_unknown_reference_lists_the_known_ones(ref: str) -> None:
-    with pytest.raises(ValueError, match=r"policy: found .*, allowed .*ads-default@1"):
-        load_policy(ref)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"absent\.yaml.*cannot be read"):
-        load_policy(tmp_path / "absent.yaml")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("version: 3", "version: 3\nowner: me", "document: .*'owner'"),
-        ("id: shop\n", "", "document: 'id' is a required property"),
-        ("id: shop", "id: Shop!", "id: 'Shop!'"),
-        ("version: 3", "version: 0", "version: 0"),
-        ("severity: 4,", "severity: 9,", r"heads\.1\.default\.severity: 9"),
-        ("effect: PROHIBITED, severity: 4", "effect: FORBID, severity: 4", r"heads\.1\.default\.effect: 'FORBID'"),
-        ("on_error: reject", "on_eror: reject", r"heads\.1\.default: .*'on_eror'"),
-        ("on_error: reject", "on_error: ignore", r"heads\.1\.default\.on_error: 'ignore'"),
-        ("kind: topic", "kind: subject", r"heads\.0\.kind: 'subject'"),
-        ("      constraints: [{kind: review, value: manual}]\n", "", r"heads\.0\.default: 'constraints' is a required"),
-        ("[{kind: review, value: manual}]", "[]", r"heads\.0\.default\.constraints: \[\]"),
-        (
-            "{kind: age, value: 21}",
-            "{kind: age, value: old}",
-            r"regions\.IN-GA\.gambling\.constraints\.0\.value: 'old'",
-        ),
-        ("{kind: age, value: 21}", "{kind: age}", r"constraints\.0: 'value' is a required property"),
-        ("{kind: age, value: 21}", "{kind: age, value: 21, unit: y}", r"constraints\.0: .*'unit'"),
-        ("  IN:", "  india:", "regions: 'india'"),
-        ("  IN:", "  XX:", "region: found 'XX'"),
-        ("  IN:\n    gambling", "  IN:\n    gamling", "regions.IN: unknown head 'gamling', allowed gambling, scam"),
-        ("name: scam", "name: gambling", "heads: 'gambling' is given 2 times"),
-        ("  IN-GA:", "  IN:", r"line \d+: key 'IN' is given 2 times"),
-        ("  IN:", "  NO:", "line 16: key 'NO' is not text"),
-        ("id: shop", "id: [shop", "while parsing a flow sequence"),
-        (SMALL, "", "document: None is not of type 'object'"),
-        (SMALL, "- a", "document: .* is not of type 'object'"),
-        (SMALL, "a: &a [*a]", "document: "),
-    ],
-)
-def test_a_wrong_document_is_refused_by_the_name_of_its_key(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in SMALL
-    with pytest.raises(ValueError, match=r"policy shop\.yaml: (.|\n)*" + f"({message})"):
-        small(tmp_path, SMALL.replace(old, new, 1))
-
-
-def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "latin.yaml"
-    path.write_bytes(b"id: caf\xe9")
-    with pytest.raises(ValueError, match=r"policy latin\.yaml: "):
-        load_policy(path)
-
-
-def test_the_schema_is_itself_valid() -> None:
-    schema = json.loads((POLICIES / "policy.schema.json").read_text(encoding="utf-8"))
-    faults = Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)
-    assert [fault.message for fault in faults] == []
+def test_constraints_are_told_with_what_they_have() -> None:
+    hours = Constraint("hours", start="06:00", end="21:00", zone="Europe/Berlin")
+    assert str(hours) == "hours:06:00/21:00"
+    assert str(Constraint("advertisers", values=("a", "b"))) == "advertisers:a,b"
+    assert constraint_json(hours) == {
+        "kind": "hours", "value": None, "start": "06:00", "end": "21:00", "zone": "Europe/Berlin",
+    }  # fmt: skip
+    assert constraint_json(Constraint("age", 18)) == {"kind": "age", "value": 18}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from moderation.api import ModerationApi, Readiness
 from moderation.auth import KeyRing, create_key
 from moderation.decision import Decision, Evidence, decide, decide_failed, with_evidence
 from moderation.pipeline import Item, Moderated
-from moderation.policy import Policy, load_policy
+from moderation.policy import Policy
+from moderation.policy_document import load_policy
 from moderation.schema import MAX_BODY_BYTES, MAX_ITEMS
 from moderation.service import ReadyBody, build_app, check_start
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.bundle import Bundle, Manifest, Probe
 from retrieval_shared.language import Language
 
+AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
 POLICY = load_policy("ads-default")
 HEADS = tuple(head.name for head in POLICY.heads)
 URL = "/v1/ads:moderate"
@@ -70,7 +73,7 @@ class FakeModerator:
         regions = [
             decide_failed(region=region, policy=POLICY, reason="no session")
             if failed
-            else decide(scores, region=region, policy=POLICY, thresholds=self.thresholds, context=item.context)
+            else decide(scores, region=region, policy=POLICY, thresholds=self.thresholds, context=item.context, at=AT)
             for region in item.regions
         ]
         return Decision(

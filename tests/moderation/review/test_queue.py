@@ -13,7 +13,8 @@ import pytest
 
 from moderation.decision import Action, Context, Decision, Entry, Evidence, ItemError, RegionDecision, decide
 from moderation.pipeline import Item
-from moderation.policy import Constraint, Effect, load_policy
+from moderation.policy import Constraint, Effect
+from moderation.policy_document import load_policy
 from moderation.review.queue import ImportReport, ReviewQueue
 from moderation.review.store import Store
 from moderation.thresholds import HeadThreshold, Thresholds
@@ -167,10 +168,17 @@ def test_logged_decision_replays_under_a_policy(queue: ReviewQueue) -> None:
         prevalence=0.02, heads={name: HeadThreshold(0.4, 0.8, "", 1, 1) for name in ("gambling", "drugs")}
     )
     probabilities = {"gambling": 0.7, "drugs": 0.9}
-    decided = decide(probabilities, region="DE", policy=policy, thresholds=thresholds, context=item().context)
+    decided = decide(probabilities, region="DE", policy=policy, thresholds=thresholds, context=item().context, at=AT)
     queue.record([replace(decision(), decisions=(decided,), probabilities=probabilities)], [item()], keep_text=False)
     [row] = queue.store.decision_rows()
-    again = decide(row.probabilities, region=row.region, policy=policy, thresholds=thresholds, context=row.context)
+    again = decide(
+        row.probabilities,
+        region=row.region,
+        policy=policy,
+        thresholds=thresholds,
+        context=row.context,
+        at=row.created_at,
+    )
     assert again == decided
     assert again.action is row.action
 
