@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from moderation import schema
 from moderation.auth import KEYS_VARIABLE, KeyRing, load_keys
+from moderation.database import DEFAULT_URL
 from moderation.decision import Decision
 from moderation.metrics import ModerationMetrics
 from moderation.pipeline import Item, Moderated, Moderator
@@ -33,7 +34,7 @@ from moderation.response import (
     render_error,
 )
 from moderation.review.queue import ReviewQueue
-from moderation.review.store import DEFAULT_URL, Store
+from moderation.review.store import Store
 from moderation.schema import Batch, parse_request
 from moderation.thresholds import Thresholds
 from retrieval_shared.bundle import Bundle

@@ -215,7 +215,8 @@ def create(
 
 @contextmanager
 def _store(db: str | None) -> Iterator[Store]:
-    from moderation.review.store import DEFAULT_URL, Store
+    from moderation.database import DEFAULT_URL
+    from moderation.review.store import Store
 
     url = DEFAULT_URL if not db else db if "://" in db else f"sqlite:///{db}"
     with closing(Store(url)) as store:

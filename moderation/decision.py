@@ -291,11 +291,12 @@ def _entry(
     at: datetime,
 ) -> Entry | None:
     """Return the entry of one head, None where it did not fire; raise `ValueError` as `decide` says."""
-    rule, rule_region = policy.rule(head, region)
+    policy.head(head)
     threshold = _threshold(thresholds, head)
     _check_probability(head, probability)
     if probability < threshold.escalate:
         return None
+    rule, rule_region = policy.rule(head, region)
     # a licence of the country covers its sub-region only where the country's rule applies there
     certified = not context.certificates.isdisjoint({f"{head}:{region}", f"{head}:{rule_region}"})
     zone = policy.zone(region)

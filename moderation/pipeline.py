@@ -132,6 +132,7 @@ class Moderator:
             "calibration": self.bundle.sha256(CALIBRATION)[:12],
             "thresholds": self.thresholds.id,
             "policy_set": self.policy.ref,
+            "policy_digest": self.policy.digest[:12],
         }
 
     def probabilities(self, texts: Sequence[str], region: str | None = None) -> NDArray[np.float32]:

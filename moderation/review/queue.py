@@ -8,10 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moderation.database import now
 from moderation.decision import Action, Context, Decision, Entry, RegionDecision
 from moderation.policy import constraint_json
 from moderation.review.priority import priority
-from moderation.review.store import FiledReview, Row, Store, now, review_id
+from moderation.review.store import FiledReview, Row, Store, review_id
 from moderation.review.verdict import read_verdict
 from retrieval_shared.records import RecordFailure, scan_records
 
@@ -141,8 +142,10 @@ def _decision_row(decision: Decision, region: RegionDecision, context: Context, 
         "context": _context(context),
         "versions": dict(decision.versions),
         "language": decision.language.code if decision.language else None,
+        "language_confidence": decision.language.confidence if decision.language else None,
+        "language_supported": decision.language.supported if decision.language else None,
         "degraded": decision.degraded or region.degraded,
-        "entries": [_entry(entry) for entry in region.entries],
+        "entries": [entry_json(entry) for entry in region.entries],
         "reasons": list(region.reasons),
         "review_id": region.review_id,
         "created_at": at,
@@ -159,7 +162,7 @@ def _review_row(decision: Decision, region: RegionDecision, kept: Item | None, a
         "state": "pending",
         "priority": urgency.value,
         "priority_reason": urgency.reason,
-        "entries": [_entry(entry) for entry in region.entries],
+        "entries": [entry_json(entry) for entry in region.entries],
         "reasons": list(region.reasons),
         "probabilities": {head: float(value) for head, value in decision.probabilities.items()},
         "language": decision.language.code if decision.language else None,
@@ -180,7 +183,7 @@ def _context(context: Context) -> dict[str, Any]:
     }
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def entry_json(entry: Entry) -> dict[str, Any]:
     """Return the entry as JSON without the words of its evidence: they are the item's text."""
     return {
         "policy": entry.policy,

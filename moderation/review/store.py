@@ -1,4 +1,4 @@
-"""The database of decisions, reviews and verdicts: SQLite in one file, or PostgreSQL; several processes may write.
+"""The decisions, reviews and verdicts in the database.
 
 `decisions` and `verdicts` are only ever appended to. No text of an item is stored, except in `reviews.text` where the
 caller asked for it, and from there it can be erased without touching any decision.
@@ -9,25 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, make_url, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import StaticPool
 
+from moderation.database import DEFAULT_URL, Database
 from moderation.decision import Action, Context
-from moderation.review.tables import SCHEMA_VERSION, Base, DecisionRow, ReviewRow, SchemaRow, VerdictRow
-from retrieval_shared.errors import WardlineError
+from moderation.tables import DecisionRow, ReviewRow, VerdictRow
+from retrieval_shared.language import Language
 
-DEFAULT_URL = "sqlite:///var/wardline.db"
 STATES = ("pending", "decided")
-BUSY_TIMEOUT_S = 30
 _PAGE_ROWS = 500
-_WRITES = "wardline_writes"
 
 Row = Mapping[str, Any]
 """Values of a new row, by column."""
@@ -49,7 +43,8 @@ class LoggedDecision:
     """Per head, in [0, 1]; empty where the item could not be scored."""
     context: Context
     versions: Mapping[str, str]
-    language: str | None
+    language: Language | None
+    """None where it was not told, as in rows of older releases."""
     degraded: bool
     entries: Sequence[Mapping[str, Any]]
     """The entries without the text of their evidence."""
@@ -76,24 +71,13 @@ class Store:
             ValueError: `url` is no database URL.
             WardlineError: the database cannot be opened or is of another schema version.
         """
-        self._engine = _engine(url)
-        self._writer = self._engine.execution_options(**{_WRITES: True})
-        self._log_decisions = _insert(self._engine, "decisions")
-        self._file_missing = _insert(self._engine, "reviews").on_conflict_do_nothing()
-        try:
-            with self._writer.begin() as connection:
-                self._prepare(connection)
-        except WardlineError:
-            self.close()
-            raise
-        except SQLAlchemyError as error:
-            self.close()
-            shown = self._engine.url.render_as_string(hide_password=True)
-            raise WardlineError(f"database {shown} cannot be opened: {_cause(error)}") from error
+        self.database = Database(url)
+        self._log_decisions = self.database.insert("decisions")
+        self._file_missing = self.database.insert("reviews").on_conflict_do_nothing()
 
     def close(self) -> None:
         """Give back all connections."""
-        self._engine.dispose()
+        self.database.close()
 
     def append(self, decisions: Sequence[Row], reviews: Sequence[Row]) -> None:
         """Log decisions and file reviews, all or nothing; a review that is there already stays as it is.
@@ -103,7 +87,7 @@ class Store:
             reviews: each with the same columns of `ReviewRow`; a column left out is NULL.
         """
         # Plain inserts, no session: its unit of work costs more than everything else between request and answer.
-        with self._writer.begin() as connection:
+        with self.database.writer.begin() as connection:
             if reviews:
                 connection.execute(self._file_missing, reviews)
             if decisions:
@@ -133,7 +117,7 @@ class Store:
         if since is not None:
             chosen = chosen.where(DecisionRow.created_at >= since)
         while True:
-            with Session(self._engine) as session:
+            with Session(self.database.engine) as session:
                 page = session.scalars(chosen.where(DecisionRow.id > after_id)).all()
             yield from map(_logged, page)
             if len(page) < _PAGE_ROWS:
@@ -150,14 +134,14 @@ class Store:
         """
         if state is not None and state not in STATES:
             raise ValueError(f"state: found {state!r}, allowed {', '.join(STATES)}")
-        with Session(self._engine) as session:
+        with Session(self.database.engine) as session:
             found = session.execute(_chosen(state, region).limit(limit).execution_options(yield_per=_PAGE_ROWS))
             for review, verdict in found:
                 yield FiledReview(review, verdict)
 
     def review(self, review_id: str) -> ReviewRow | None:
         """Return a review, None where there is none of that id."""
-        with Session(self._engine) as session:
+        with Session(self.database.engine) as session:
             return session.get(ReviewRow, review_id)
 
     def add_verdict(self, verdict: VerdictRow, *, timed: bool) -> bool:
@@ -168,7 +152,7 @@ class Store:
             timed: whether `created_at` was told. Where it is only the time of entry, a verdict that says the same is
                 the same verdict.
         """
-        with Session(self._writer) as session, session.begin():
+        with Session(self.database.writer) as session, session.begin():
             same = select(VerdictRow.id).where(VerdictRow.content_sha256 == verdict.content_sha256)
             if timed:
                 same = same.where(VerdictRow.created_at == verdict.created_at)
@@ -188,31 +172,15 @@ class Store:
         In SQLite the bytes are overwritten. While another process is in the middle of reading, its journal keeps them
         until the next checkpoint.
         """
-        with Session(self._writer) as session, session.begin():
+        with Session(self.database.writer) as session, session.begin():
             rows = session.scalars(select(ReviewRow).where(ReviewRow.item_id == item_id, ReviewRow.text.is_not(None)))
             erased = rows.all()
             for row in erased:
                 row.text = None
-        if self._engine.dialect.name == "sqlite":
-            raw = self._engine.raw_connection()  # outside a transaction, which a checkpoint cannot be in
-            try:
+        if self.database.engine.dialect.name == "sqlite":
+            with self.database.outside_transactions() as raw:  # a checkpoint cannot be in one
                 raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
-            finally:
-                raw.close()
         return len(erased)
-
-    def _prepare(self, connection: Connection) -> None:
-        """Make what is missing; raise `WardlineError` before touching a database of another version."""
-        Base.metadata.create_all(connection, tables=[Base.metadata.tables["schema_version"]])
-        version = _insert(self._engine, "schema_version").values(id=1, version=SCHEMA_VERSION)
-        connection.execute(version.on_conflict_do_nothing())
-        found = connection.scalar(select(SchemaRow.version))
-        if found != SCHEMA_VERSION:
-            raise WardlineError(
-                f"database {self._engine.url.render_as_string(hide_password=True)} has schema version {found}, "
-                f"this release reads version {SCHEMA_VERSION}"
-            )
-        Base.metadata.create_all(connection)
 
 
 def review_id(*, item_id: str, policy: str, region: str) -> str:
@@ -231,6 +199,12 @@ def _chosen(state: str | None, region: str | None) -> Select[ReviewRow, VerdictR
     if region is not None:
         chosen = chosen.where(ReviewRow.region == region)
     return chosen.order_by(ReviewRow.state.desc(), ReviewRow.priority.desc(), ReviewRow.created_at, ReviewRow.id)
+
+
+def _language(row: DecisionRow) -> Language | None:
+    if row.language is None or row.language_confidence is None or row.language_supported is None:
+        return None
+    return Language(row.language, row.language_confidence, row.language_supported)
 
 
 def _logged(row: DecisionRow) -> LoggedDecision:
@@ -252,61 +226,10 @@ def _logged(row: DecisionRow) -> LoggedDecision:
             scheduled_at=datetime.fromisoformat(scheduled) if scheduled else None,
         ),
         versions=row.versions,
-        language=row.language,
+        language=_language(row),
         degraded=row.degraded,
         entries=row.entries,
         reasons=row.reasons,
         review_id=row.review_id,
         created_at=row.created_at,
     )
-
-
-def _insert(engine: Engine, table: str) -> Any:  # noqa: ANN401 - one of two dialects' Insert
-    dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
-    return dialect.insert(Base.metadata.tables[table])
-
-
-def _engine(url: str) -> Engine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ValueError(f"url: found {url!r}, expected a database URL such as {DEFAULT_URL!r}") from error
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ValueError(f"url: found {parsed.get_backend_name()!r}, allowed sqlite or postgresql")
-    if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed)
-    in_memory = parsed.database in (None, "", ":memory:")
-    if not in_memory:
-        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-    # a database in memory lives in one connection, which all threads then share
-    engine = (
-        create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
-        if in_memory
-        else create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
-    )
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
-    return engine
-
-
-def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's connection
-    # Transactions begin where SQLAlchemy says so (_on_begin), not where the driver guesses.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _on_begin(connection: Connection) -> None:
-    # A writer takes its lock at once: one that starts as a reader fails, without waiting, when another got ahead of it.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error)
-
-
-def now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moderation.decision import Action
-from moderation.review.tables import ReviewRow, VerdictRow
+from moderation.tables import ReviewRow, VerdictRow
 
 ACTIONS = (Action.APPROVE.value, Action.LIMIT.value, Action.REJECT.value)
 NAMES = ("action", "labels", "reviewer", "note", "at")

@@ -93,7 +93,7 @@ def test_every_region_is_logged_and_only_escalations_are_filed(queue: ReviewQueu
         ("US", "approve", None),
     ]
     assert rows[0].context == item().context
-    assert (rows[0].versions, rows[0].language, rows[0].text_sha256) == (VERSIONS, "de", "ab" * 32)
+    assert (rows[0].versions, rows[0].language, rows[0].text_sha256) == (VERSIONS, Language("de", 0.9, True), "ab" * 32)
     [filed] = queue.pending()
     assert (filed.review.id, filed.review.region, filed.review.priority) == (escalated.review_id, "DE", 1.5)
     assert approved.review_id is None

@@ -15,7 +15,7 @@ import pytest
 
 from moderation.decision import Action, Context
 from moderation.review.store import Store, review_id
-from moderation.review.tables import VerdictRow
+from moderation.tables import VerdictRow
 from retrieval_shared.errors import WardlineError
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
@@ -251,7 +251,7 @@ def test_database_of_another_version_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as raw:
         raw.execute("UPDATE schema_version SET version = 99")
         raw.commit()
-    with pytest.raises(WardlineError, match="schema version 99, this release reads version 1"):
+    with pytest.raises(WardlineError, match="schema version 99, this release reads version 2"):
         Store(f"sqlite:///{path}")
 
 
@@ -281,7 +281,7 @@ def test_statements_compile_for_postgresql() -> None:
     from sqlalchemy.dialects import postgresql
     from sqlalchemy.schema import CreateTable
 
-    from moderation.review.tables import Base
+    from moderation.tables import Base
 
     for table in Base.metadata.sorted_tables:
         assert str(CreateTable(table).compile(dialect=postgresql.dialect())).strip().startswith("CREATE TABLE")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from moderation.review.tables import ReviewRow
 from moderation.review.verdict import ReadVerdict, read_verdict
+from moderation.tables import ReviewRow
 
 NOW = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
 GOOD: dict[str, Any] = {"review_id": "rev_1", "action": "reject", "reviewer": "ann"}

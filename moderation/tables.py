@@ -1,4 +1,4 @@
-"""The tables of the decision log and the review queue."""
+"""The tables of the database: policies, decision log, review queue."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE decisions ADD COLUMN language_confidence FLOAT",
+        "ALTER TABLE decisions ADD COLUMN language_supported BOOLEAN",
+    ),
+}
+"""Version -> what makes the next one of it; tables that are new are made anyway."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -62,6 +69,46 @@ class SchemaRow(Base):
     version: Mapped[int]
 
 
+class PolicyRow(Base):
+    """One immutable version of a policy. Append-only."""
+
+    __tablename__ = "policies"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[str]
+    """Of its values."""
+    text: Mapped[str]
+    """The document as it was sent, with its comments."""
+    added_by: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class PublicationRow(Base):
+    """Which version of a policy was put in force, when and by whom. Append-only; the latest one counts."""
+
+    __tablename__ = "publications"
+    __table_args__ = (Index("ix_publications_policy", "policy", "number"), {"sqlite_autoincrement": True})
+
+    number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    policy: Mapped[str]
+    version: Mapped[int]
+    action: Mapped[str]
+    """`publish` or `rollback`."""
+    published_by: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class ThresholdsRow(Base):
+    """One set of thresholds that decided. Append-only."""
+
+    __tablename__ = "thresholds"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
 class DecisionRow(Base):
     """One item in one region as it was decided, approvals included. Append-only; holds no text of the item."""
 
@@ -78,6 +125,8 @@ class DecisionRow(Base):
     context: Mapped[dict[str, Any]]
     versions: Mapped[dict[str, Any]]
     language: Mapped[str | None]
+    language_confidence: Mapped[float | None]
+    language_supported: Mapped[bool | None]
     degraded: Mapped[bool]
     entries: Mapped[list[Any]]
     reasons: Mapped[list[Any]]
@@ -145,5 +194,5 @@ def _append_only(table: Table) -> None:
         event.listen(table, "after_create", trigger.execute_if(dialect="sqlite"))
 
 
-_append_only(Base.metadata.tables["decisions"])
-_append_only(Base.metadata.tables["verdicts"])
+for _name in ("decisions", "verdicts", "policies", "publications", "thresholds"):
+    _append_only(Base.metadata.tables[_name])

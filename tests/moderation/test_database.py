@@ -1,0 +1,59 @@
+"""Opening databases: new ones, older ones that are brought up to date, and those of another version."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect
+
+from moderation.database import Database
+from moderation.tables import MIGRATIONS, SCHEMA_VERSION
+from retrieval_shared.errors import WardlineError
+
+
+def columns(database: Database) -> dict[str, list[str]]:
+    inspector = inspect(database.engine)
+    tables = inspector.get_table_names()
+    return {table: sorted(each["name"] for each in inspector.get_columns(table)) for table in tables}
+
+
+def test_an_older_database_is_brought_up_to_date_and_keeps_its_rows(tmp_path: Path) -> None:
+    fresh = Database(f"sqlite:///{tmp_path / 'fresh.db'}")
+    wanted = columns(fresh)
+    fresh.close()
+    path = tmp_path / "old.db"
+    Database(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as old:  # as version 1 was
+        for table in ("policies", "publications", "thresholds"):
+            old.execute(f"DROP TABLE {table}")
+        for column in ("language_confidence", "language_supported"):
+            old.execute(f"ALTER TABLE decisions DROP COLUMN {column}")
+        old.execute("UPDATE schema_version SET version = 1")
+        old.execute(
+            "INSERT INTO decisions (item_id, text_sha256, region, policy, action, probabilities, context, versions, "
+            "degraded, entries, reasons, created_at) VALUES "
+            "('a1', '', 'DE', 'p@1', 'approve', '{}', '{}', '{}', 0, '[]', '[]', '2026-11-21 00:00:00')"
+        )
+    old.close()
+    database = Database(f"sqlite:///{path}")
+    assert columns(database) == wanted
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT item_id, language_supported FROM decisions").all() == [("a1", None)]
+        assert connection.exec_driver_sql("SELECT version FROM schema_version").scalar() == SCHEMA_VERSION
+    database.close()
+
+
+def test_every_older_version_has_a_way_to_the_present_one() -> None:
+    assert sorted(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
+
+
+def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    Database(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as newer:
+        newer.execute("UPDATE schema_version SET version = 99")
+    newer.close()
+    with pytest.raises(WardlineError, match=f"has schema version 99, this release reads version {SCHEMA_VERSION}"):
+        Database(f"sqlite:///{path}")
