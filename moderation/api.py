@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +22,10 @@ from moderation.database import DEFAULT_URL
 from moderation.decision import Decision
 from moderation.metrics import ModerationMetrics
 from moderation.pipeline import Item, Moderated, Moderator
-from moderation.policy import Policy, Rule
-from moderation.policy_document import list_policies
+from moderation.policy import Policy
+from moderation.policy_api import PolicyApi
+from moderation.policy_document import is_file, list_policies
+from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.response import (
     ErrorResult,
@@ -44,7 +46,6 @@ log = structlog.get_logger()
 
 PROBE_TOLERANCE = 0.02
 PROBE_REGION = "US"
-LITTLE_DATA = 200
 SCORING_THREADS = 2
 MAX_WAITING = 64
 
@@ -77,7 +78,7 @@ class Settings:
         bundle, keys = environment.get("WARDLINE_BUNDLE"), environment.get(KEYS_VARIABLE)
         return cls(
             bundle=Path(bundle).absolute() if bundle else None,
-            policy=environment.get("WARDLINE_POLICY") or cls.policy,
+            policy=_policy_reference(environment.get("WARDLINE_POLICY") or cls.policy),
             database=database_url(environment.get("WARDLINE_DATABASE") or cls.database),
             keys=Path(keys).absolute() if keys else None,
             keep_text=keep_text == "1",
@@ -86,7 +87,12 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """The variables that name these settings from any working folder."""
         paths = {"WARDLINE_BUNDLE": self.bundle, KEYS_VARIABLE: self.keys}
-        return {name: str(path) for name, path in paths.items() if path} | {"WARDLINE_DATABASE": self.database}
+        named = {"WARDLINE_DATABASE": self.database, "WARDLINE_POLICY": self.policy}
+        return {name: str(path) for name, path in paths.items() if path} | named
+
+
+def _policy_reference(named: str) -> str:
+    return str(Path(named).absolute()) if is_file(named) else named
 
 
 def database_url(named: str) -> str:
@@ -139,7 +145,7 @@ class Scorer(Protocol):
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Probabilities `[n, H]` of n texts."""
 
-    def moderate_and_count(self, items: Sequence[Item], *, explain: bool) -> Moderated:
+    def moderate_and_count(self, items: Sequence[Item], *, explain: bool, policy: Policy | None = None) -> Moderated:
         """One decision per item, in order, and the tokens of their texts."""
 
 
@@ -154,16 +160,22 @@ class ModerationApi:
     """What the service answers, without HTTP and without BentoML."""
 
     def __init__(
-        self, moderator: Scorer, queue: Recorder, *, keys: KeyRing | None = None, keep_text: bool = False
+        self,
+        moderator: Scorer,
+        queue: Recorder,
+        policies: PolicyApi,
+        *,
+        keys: KeyRing | None = None,
+        keep_text: bool = False,
     ) -> None:
         """Holds what it is given and scores the bundle's probe text."""
         self.keys = keys or KeyRing()
+        self.policies = policies
         self.metrics = ModerationMetrics()
         self.readiness = probe(moderator)
         self._moderator = moderator
         self._queue = queue
         self._keep_text = keep_text
-        self._policies = {policy.ref: policy for policy in (*list_policies(), moderator.policy)}
         # Two threads: a short request may pass a long one. Each scores on one core.
         self._executor = ThreadPoolExecutor(SCORING_THREADS, thread_name_prefix="score")
         self._waiting = 0
@@ -177,9 +189,14 @@ class ModerationApi:
             ValueError: when the policy or the keys file cannot be used.
         """
         moderator = Moderator.load(settings.bundle, policy=settings.policy)
-        queue = ReviewQueue(Store(settings.database))
+        store = Store(settings.database)
         keys = load_keys(settings.keys) if settings.keys else KeyRing()
-        return cls(moderator, queue, keys=keys, keep_text=settings.keep_text)
+        versions = PolicyStore(store.database, list_policies())
+        if is_file(settings.policy):
+            versions.add(Path(settings.policy).read_text(encoding="utf-8"), by="file")
+        follow = "@" not in settings.policy and not is_file(settings.policy)
+        policies = PolicyApi(versions, store, served=moderator.policy, follow=follow, thresholds=moderator.thresholds)
+        return cls(moderator, ReviewQueue(store), policies, keys=keys, keep_text=settings.keep_text)
 
     def close(self) -> None:
         """Lets running requests end and takes no more."""
@@ -207,10 +224,10 @@ class ModerationApi:
         """
         with self.metrics.stage("parse"):
             batch = parse_request(body)
-            self._check_policy_set(batch.policy_set)
+            policy = self._policy(batch.policy_set)
         items = [entrant.item for entrant in batch.entrants if entrant.item is not None]
         with self.metrics.stage("score"):
-            made = self._moderator.moderate_and_count(items, explain=batch.explain) if items else Moderated([], 0)
+            made = self._moderated(items, policy, explain=batch.explain)
         with self.metrics.stage("record"):
             decisions = self._record(made.decisions, items)
         with self.metrics.stage("render"):
@@ -220,10 +237,23 @@ class ModerationApi:
             usage = UsageResponse(items=len(items), tokens=made.tokens)
             return ModerateResponse(id=f"mod_{uuid.uuid4().hex}", results=results, usage=usage)
 
-    def _check_policy_set(self, ref: str | None) -> None:
-        served = self._moderator.policy
-        if ref is not None and ref not in {served.ref, served.id}:
-            raise Problem("unknown_policy_set", f"policy_set must be {served.ref!r} or left out")
+    def _policy(self, ref: str | None) -> Policy:
+        """The policy that decides a request: the one in force, or a known one that the request names."""
+        served = self.policies.in_force()
+        if ref is None or ref in {served.ref, served.id}:
+            return served
+        try:
+            named = self.policies.get(ref)
+            named.check_heads(self._moderator.heads)
+        except (Problem, ValueError) as error:
+            detail = f"policy_set must be {served.ref!r}, another of `GET /v1/policies` for the same heads, or left out"
+            raise Problem("unknown_policy_set", detail) from error
+        return named
+
+    def _moderated(self, items: Sequence[Item], policy: Policy, *, explain: bool) -> Moderated:
+        if not items:
+            return Moderated([], 0)
+        return self._moderator.moderate_and_count(items, explain=explain, policy=policy)
 
     def _record(self, decisions: Sequence[Decision], items: Sequence[Item]) -> list[Decision]:
         try:
@@ -243,39 +273,6 @@ class ModerationApi:
             elif entrant.item is not None:
                 results.append(render_decision(next(left), entrant.item, offset_unit=batch.offset_unit))
         return results
-
-    def policies(self) -> dict[str, Any]:
-        """Every policy known here, the served one marked, with what the served heads were fitted on."""
-        served = self._moderator.policy
-        rows = [
-            {"ref": policy.ref, "id": policy.id, "version": policy.version, "digest": policy.digest}
-            | {"served": policy.ref == served.ref, "heads": [head.name for head in policy.heads]}
-            for policy in self._policies.values()
-        ]
-        thresholds = self._moderator.thresholds
-        heads = [
-            {"name": name, **asdict(threshold), "little_data": threshold.positives < LITTLE_DATA}
-            for name, threshold in thresholds.heads.items()
-        ]
-        fitted = {"id": thresholds.id, "prevalence": thresholds.prevalence, "little_data_below": LITTLE_DATA}
-        return {"policies": rows, "thresholds": {**fitted, "heads": heads}}
-
-    def policy(self, ref: str) -> dict[str, Any]:
-        """One policy in full.
-
-        Raises:
-            Problem: `unknown_policy` when there is none of that reference.
-        """
-        if ref not in self._policies:
-            known = ", ".join(self._policies)
-            raise Problem("unknown_policy", f"known policies: {known}")
-        policy = self._policies[ref]
-        heads = [{**asdict(head), "default": _rule(head.default)} for head in policy.heads]
-        regions = {
-            region: {head: _rule(rule) for head, rule in rules.items()} for region, rules in policy.regions.items()
-        }
-        names = {"ref": policy.ref, "id": policy.id, "version": policy.version, "digest": policy.digest}
-        return {**names, "heads": heads, "regions": regions}
 
     def limits(self) -> dict[str, Any]:
         """What a request may hold, and what is done with more."""
@@ -319,7 +316,3 @@ def probe(moderator: Scorer) -> Readiness:
     )
     log.warning(warning)
     return Readiness(True, bundle, difference, (warning,))
-
-
-def _rule(rule: Rule) -> dict[str, Any]:
-    return {**asdict(rule), "constraints": [asdict(constraint) for constraint in rule.constraints]}

@@ -122,6 +122,10 @@ class Moderator:
     @property
     def versions(self) -> dict[str, str]:
         """Return what a decision depends on, for the record."""
+        return self.versions_under(self.policy)
+
+    def versions_under(self, policy: Policy) -> dict[str, str]:
+        """Return what a decision under a policy depends on."""
         manifest = self.bundle.manifest
         graph = self.bundle.sha256(GRAPH)[:12]
         return {
@@ -131,8 +135,8 @@ class Moderator:
             "heads": graph,
             "calibration": self.bundle.sha256(CALIBRATION)[:12],
             "thresholds": self.thresholds.id,
-            "policy_set": self.policy.ref,
-            "policy_digest": self.policy.digest[:12],
+            "policy_set": policy.ref,
+            "policy_digest": policy.digest[:12],
         }
 
     def probabilities(self, texts: Sequence[str], region: str | None = None) -> NDArray[np.float32]:
@@ -181,8 +185,16 @@ class Moderator:
         regions: Sequence[str] | None = None,
         *,
         explain: bool = True,
+        policy: Policy | None = None,
     ) -> Moderated:
-        """Return what `moderate` returns, and the number of tokens read."""
+        """Return what `moderate` returns, and the number of tokens read.
+
+        Args:
+            items: as in `moderate`.
+            regions: as in `moderate`.
+            explain: as in `moderate`.
+            policy: decides in place of the moderator's own; it has the same heads (`Policy.check_heads`).
+        """
         for region in regions or ():
             check_region(region)
         decisions: list[Decision | None] = [None] * len(items)
@@ -193,39 +205,43 @@ class Moderator:
                 ready.append((i, read))
             else:
                 decisions[i] = read
-        made = self._decide_all([item for _, item in ready], explain=explain)
+        made = self._decide_all([item for _, item in ready], policy or self.policy, explain=explain)
         for (i, _), decision in zip(ready, made.decisions, strict=True):
             decisions[i] = decision
         return Moderated([decision for decision in decisions if decision is not None], made.tokens)
 
-    def _decide_all(self, items: Sequence[Item], *, explain: bool) -> Moderated:
+    def _decide_all(self, items: Sequence[Item], policy: Policy, *, explain: bool) -> Moderated:
         texts = [join_fields(item.fields) for item in items]
         try:
             scores = self._classifier.score([text.text for text in texts])
             decisions = [
-                self._decide(item, text, scores, row=i, explain=explain)
+                self._decide(item, text, scores, policy, row=i, explain=explain)
                 for i, (item, text) in enumerate(zip(items, texts, strict=True))
             ]
             return Moderated(decisions, scores.tokens)
         except ScoringError as error:
             if len(items) > 1:  # one by one, so that a text the encoder fails on takes no neighbour with it
-                alone = [self._decide_all([item], explain=explain) for item in items]
+                alone = [self._decide_all([item], policy, explain=explain) for item in items]
                 return Moderated([each for one in alone for each in one.decisions], sum(one.tokens for one in alone))
             log.error("scoring failed", items=len(items), reason=str(error))
-            failed = [self._failed(item, text, reason=str(error)) for item, text in zip(items, texts, strict=True)]
+            failed = [
+                self._failed(item, text, policy, reason=str(error)) for item, text in zip(items, texts, strict=True)
+            ]
             return Moderated(failed, tokens=0)
 
-    def _decide(self, item: Item, text: FieldText, scores: Scores, *, row: int, explain: bool) -> Decision:
+    def _decide(
+        self, item: Item, text: FieldText, scores: Scores, policy: Policy, *, row: int, explain: bool
+    ) -> Decision:
         probabilities = {h: float(p) for h, p in zip(self.heads, scores.probabilities[row], strict=True)}
         language = self._language(item, scores.normalised[row].canonical)
         at = self._clock()
         regions = [
             decide(
-                probabilities, region=r, policy=self.policy, thresholds=self.thresholds, context=item.context, at=at
+                probabilities, region=r, policy=policy, thresholds=self.thresholds, context=item.context, at=at
             )
             for r in item.regions
         ]  # fmt: skip
-        regions = [escalate_unsupported(region, language=language, policy=self.policy) for region in regions]
+        regions = [escalate_unsupported(region, language=language, policy=policy) for region in regions]
         if explain:
             flagged = dict.fromkeys(entry.policy for region in regions for entry in region.entries)
             evidence = self._evidence(text, scores, row=row, heads=list(flagged))
@@ -238,7 +254,7 @@ class Moderator:
             decisions=tuple(regions),
             probabilities=probabilities,
             obfuscation=scores.normalised[row].obfuscation,
-            versions=self.versions,
+            versions=self.versions_under(policy),
             text_sha256=_sha256(text),
             decided_at=at,
         )
@@ -259,8 +275,8 @@ class Moderator:
                 evidence[match.head].append(_locate(text, start, end, weight=0.0, source="rule"))
         return evidence
 
-    def _failed(self, item: Item, text: FieldText, *, reason: str) -> Decision:
-        failed = tuple(decide_failed(region=region, policy=self.policy, reason=reason) for region in item.regions)
+    def _failed(self, item: Item, text: FieldText, policy: Policy, *, reason: str) -> Decision:
+        failed = tuple(decide_failed(region=region, policy=policy, reason=reason) for region in item.regions)
         return Decision(
             id=item.id,
             status="ok",
@@ -269,7 +285,7 @@ class Moderator:
             decisions=failed,
             probabilities={},
             obfuscation=None,
-            versions=self.versions,
+            versions=self.versions_under(policy),
             degraded=True,
             text_sha256=_sha256(text),
         )

@@ -55,9 +55,12 @@ def load_policy(ref_or_path: str | Path = "ads-default") -> Policy:
     Raises:
         ValueError: the reference is unknown or the document is wrong; the message names file, line, key and value.
     """
-    if isinstance(ref_or_path, Path) or ref_or_path.endswith((".yaml", ".yml")):
-        return _of_file(Path(ref_or_path))
-    return _of_file(_shipped_path(ref_or_path))
+    return _of_file(Path(ref_or_path) if is_file(ref_or_path) else _shipped_path(str(ref_or_path)))
+
+
+def is_file(ref_or_path: str | Path) -> bool:
+    """Return whether a policy is named by its file."""
+    return isinstance(ref_or_path, Path) or ref_or_path.endswith((".yaml", ".yml"))
 
 
 def list_policies() -> tuple[Policy, ...]:

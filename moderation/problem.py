@@ -32,6 +32,8 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = MappingProxyType(
         "empty_batch": (HTTPStatus.UNPROCESSABLE_ENTITY, "The request has no items"),
         "too_many_items": (HTTPStatus.UNPROCESSABLE_ENTITY, "The request has too many items"),
         "unknown_policy_set": (HTTPStatus.UNPROCESSABLE_ENTITY, "The policy set is not served here"),
+        "invalid_policy": (HTTPStatus.UNPROCESSABLE_ENTITY, "The document is no policy that can be used here"),
+        "policy_conflict": (HTTPStatus.CONFLICT, "The policy stands against what is there"),
         "internal_error": (HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
         "queue_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The decision log cannot be written"),
         "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are waiting"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -13,17 +11,17 @@ import bentoml
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 from fastapi import FastAPI, Request, Response
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moderation import auth, schema
 from moderation.api import ModerationApi, Readiness, Settings
-from moderation.auth import Caller, load_keys
+from moderation.auth import load_keys
 from moderation.policy_document import load_policy
-from moderation.problem import REQUEST_ID_HEADER, Problem, on_problem
+from moderation.policy_routes import policy_router
+from moderation.problem import Problem, on_problem
+from moderation.request import JSON_TYPE, RequestId, caller_of, read_body
 from moderation.response import ModerateResponse
 from moderation.review.store import Store
 from retrieval_shared.bundle import load_bundle
@@ -42,36 +40,11 @@ SERVICE: dict[str, Any] = {
     # BENTOML_CONFIG_OPTIONS lifts this there, too: services.wardline.tracing.excluded_urls=null.
     "tracing": {"excluded_urls": [".*"]},
 }
-_JSON = "application/json"
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-
-
-class RequestId:
-    """ASGI layer: gives each request an id, the caller's own where it sent a usable one, and echoes it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on and adds the header to the answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        sent = Request(scope).headers.get(REQUEST_ID_HEADER, "")
-        request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
-        scope.setdefault("state", {})["request_id"] = request_id
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
-            await send(message)
-
-        await self._app(scope, receive, send_with_id)
 
 
 def build_app(current: Callable[[], ModerationApi]) -> FastAPI:
     """The HTTP routes over the API that `current` returns at each request; it may not exist yet when this is called."""
-    body = {"requestBody": {"required": True, "content": {_JSON: {"schema": schema.request_schema()}}}}
+    body = {"requestBody": {"required": True, "content": {JSON_TYPE: {"schema": schema.request_schema()}}}}
     app = FastAPI(title="Wardline moderation", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.add_middleware(RequestId)
     for kind in (Problem, HTTPException, Exception):
@@ -79,73 +52,22 @@ def build_app(current: Callable[[], ModerationApi]) -> FastAPI:
 
     def authorised(request: Request) -> ModerationApi:
         api = current()
-        api.keys.authorise(_caller(request), auth.Scope.MODERATE)
+        api.keys.authorise(caller_of(request), auth.Scope.MODERATE)
         return api
 
     @app.post("/v1/ads:moderate", responses={200: {"model": ModerateResponse}}, openapi_extra=body)
     async def moderate(request: Request) -> Response:
         """Decides each ad of a batch for each of its regions."""
         answer = await authorised(request).moderate(await read_body(request))
-        return Response(answer.model_dump_json(), media_type=_JSON)
-
-    @app.get("/v1/policies")
-    async def policies(request: Request) -> dict[str, Any]:
-        """Lists the policies and what the heads' thresholds were fitted on."""
-        return authorised(request).policies()
-
-    @app.get("/v1/policies/{ref}")
-    async def policy(request: Request, ref: str) -> dict[str, Any]:
-        """Shows one policy in full."""
-        return authorised(request).policy(ref)
+        return Response(answer.model_dump_json(), media_type=JSON_TYPE)
 
     @app.get("/v1/limits")
     async def limits(request: Request) -> dict[str, Any]:
         """States what a request may hold."""
         return authorised(request).limits()
 
+    app.include_router(policy_router(current))
     return app
-
-
-async def read_body(request: Request) -> bytes:
-    """The request's body, never more of it in memory than is allowed.
-
-    Raises:
-        Problem: it is not declared as UTF-8 JSON, or it is too large, whatever its Content-Length says.
-    """
-    _check_media_type(request)
-    too_large = Problem("body_too_large", f"the body may have {schema.MAX_BODY_BYTES} bytes")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > schema.MAX_BODY_BYTES:
-        raise too_large
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > schema.MAX_BODY_BYTES:
-                raise too_large
-    except ClientDisconnect as error:
-        raise Problem("invalid_request", "the connection ended before the body") from error
-    return bytes(body)
-
-
-def _check_media_type(request: Request) -> None:
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    if media_type.strip().lower() != "application/json":
-        raise Problem("unsupported_media_type", "send the header `Content-Type: application/json`")
-    name, _, charset = parameters.strip().partition("=")
-    if name.lower() == "charset" and charset.strip('"').lower() not in {"utf-8", "utf8"}:
-        raise Problem("unsupported_media_type", "the charset must be utf-8")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem("unsupported_media_type", "the body must not be compressed")
-
-
-def _caller(request: Request) -> Caller:
-    return Caller(
-        authorization=request.headers.get("authorization"),
-        peer=request.client.host if request.client else None,
-        host=request.headers.get("host"),
-        headers=frozenset(request.headers.keys()),
-    )
 
 
 # ---- BentoML

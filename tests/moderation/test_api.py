@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,8 +20,11 @@ from moderation.api import MAX_WAITING, ModerationApi, Settings, database_url, p
 from moderation.decision import Decision, decide, decide_failed
 from moderation.pipeline import Item, Moderated
 from moderation.policy import Policy
-from moderation.policy_document import load_policy
+from moderation.policy_api import PolicyApi
+from moderation.policy_document import POLICIES, list_policies, load_policy
+from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
+from moderation.review.store import Store
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.bundle import Bundle, Manifest, Probe
 from retrieval_shared.errors import ScoringError
@@ -46,6 +50,16 @@ def bundle(recorded: float = 0.1) -> Bundle:
     return Bundle(Path("nowhere"), manifest)
 
 
+DOCUMENT = (POLICIES / "ads-default@1.yaml").read_text(encoding="utf-8")
+
+
+def policies() -> PolicyApi:
+    """The policies of a database of their own."""
+    store = Store(f"sqlite:///{tempfile.mkdtemp()}/policies.db")
+    versions = PolicyStore(store.database, list_policies())
+    return PolicyApi(versions, store, served=POLICY, follow=True, thresholds=FakeModerator.thresholds)
+
+
 class FakeModerator:
     """Decides with the real policy on made-up probabilities: a head named in the text has 0.99."""
 
@@ -59,6 +73,7 @@ class FakeModerator:
         self.bundle = bundle(recorded)
         self.fails = fails
         self.explained: list[bool] = []
+        self.policies: list[Policy | None] = []
         self.gate: threading.Event | None = None
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -67,11 +82,12 @@ class FakeModerator:
             raise ScoringError("no session")
         return np.full((len(texts), len(HEADS)), 0.1, dtype=np.float32)
 
-    def moderate_and_count(self, items: Sequence[Item], *, explain: bool) -> Moderated:
+    def moderate_and_count(self, items: Sequence[Item], *, explain: bool, policy: Policy | None = None) -> Moderated:
         """One decision per item, words for tokens; with `fails`, each is what a scoring failure comes to."""
         if self.gate is not None:
             self.gate.wait(10)
         self.explained.append(explain)
+        self.policies.append(policy)
         words = sum(len(text.split()) for item in items for text in item.fields.values())
         return Moderated([self._decide(item) for item in items], words)
 
@@ -155,13 +171,16 @@ def test_settings_come_from_the_environment() -> None:
 def test_relative_paths_hold_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker runs elsewhere: what its parent hands down names the same files."""
     monkeypatch.chdir(tmp_path)
-    given = {"WARDLINE_BUNDLE": "b", "WARDLINE_KEYS": "k.yaml", "WARDLINE_DATABASE": "var/w.db"}
+    given = {
+        "WARDLINE_BUNDLE": "b", "WARDLINE_KEYS": "k.yaml", "WARDLINE_DATABASE": "var/w.db", "WARDLINE_POLICY": "p.yaml",
+    }  # fmt: skip
     settings = Settings.from_environment(given)
     handed = settings.environment()
     assert handed == {
         "WARDLINE_BUNDLE": f"{tmp_path}/b",
         "WARDLINE_KEYS": f"{tmp_path}/k.yaml",
         "WARDLINE_DATABASE": f"sqlite:///{tmp_path}/var/w.db",
+        "WARDLINE_POLICY": f"{tmp_path}/p.yaml",
     }
     monkeypatch.chdir("/")
     assert Settings.from_environment(handed) == settings
@@ -208,7 +227,7 @@ def test_results_stand_in_the_order_of_the_request_with_errors_between() -> None
         ],
         "explain": "none",
     }
-    api = ModerationApi(moderator, queue)
+    api = ModerationApi(moderator, queue, policies())
     answer = api.answer(json.dumps(request).encode())
     api.close()
     assert [(result.id, result.status) for result in answer.results] == [
@@ -227,7 +246,7 @@ def test_results_stand_in_the_order_of_the_request_with_errors_between() -> None
 def test_texts_are_kept_only_when_asked_for() -> None:
     """The setting reaches the queue."""
     queue = FakeQueue()
-    api = ModerationApi(FakeModerator(), queue, keep_text=True)
+    api = ModerationApi(FakeModerator(), queue, policies(), keep_text=True)
     api.answer(body("x"))
     api.close()
     assert queue.kept == [("ad-0", True)]
@@ -236,7 +255,7 @@ def test_texts_are_kept_only_when_asked_for() -> None:
 def test_a_batch_without_one_good_item_is_answered_without_the_model() -> None:
     """All errors, HTTP-wise still a success."""
     moderator = FakeModerator()
-    api = ModerationApi(moderator, FakeQueue())
+    api = ModerationApi(moderator, FakeQueue(), policies())
     answer = api.answer(b'{"items": [1, null]}')
     api.close()
     assert [result.status for result in answer.results] == ["error", "error"]
@@ -245,7 +264,7 @@ def test_a_batch_without_one_good_item_is_answered_without_the_model() -> None:
 
 def test_the_served_policy_set_may_be_named_with_or_without_its_version() -> None:
     """Another one is refused: it would be decided by rules the caller did not ask for."""
-    api = ModerationApi(FakeModerator(), FakeQueue())
+    api = ModerationApi(FakeModerator(), FakeQueue(), policies())
     for ref in (POLICY.ref, POLICY.id):
         assert api.answer(body("x", policy_set=ref)).results[0].status == "ok"
     for ref in ("ads-default@99", "other", "", "../x.yaml"):
@@ -256,7 +275,7 @@ def test_the_served_policy_set_may_be_named_with_or_without_its_version() -> Non
 
 def test_when_the_log_cannot_be_written_nothing_is_answered() -> None:
     """An escalation that nobody would see must not look filed."""
-    api = ModerationApi(FakeModerator(), BrokenQueue())
+    api = ModerationApi(FakeModerator(), BrokenQueue(), policies())
     with pytest.raises(Problem, match="queue_unavailable") as error:
         api.answer(body("x"))
     api.close()
@@ -268,7 +287,7 @@ def test_the_event_loop_is_free_while_texts_are_scored() -> None:
 
     async def scenario() -> str:
         moderator = FakeModerator()
-        api = ModerationApi(moderator, FakeQueue())
+        api = ModerationApi(moderator, FakeQueue(), policies())
         moderator.gate = threading.Event()
         task = asyncio.create_task(api.moderate(body("x")))
         await asyncio.sleep(0)
@@ -285,7 +304,7 @@ def test_beyond_the_longest_queue_requests_are_turned_away_at_once() -> None:
 
     async def scenario() -> tuple[str, int]:
         moderator = FakeModerator()
-        api = ModerationApi(moderator, FakeQueue())
+        api = ModerationApi(moderator, FakeQueue(), policies())
         moderator.gate = threading.Event()
         tasks = [asyncio.create_task(api.moderate(body("x"))) for _ in range(MAX_WAITING)]
         await asyncio.sleep(0)
@@ -300,27 +319,16 @@ def test_beyond_the_longest_queue_requests_are_turned_away_at_once() -> None:
     assert asyncio.run(scenario()) == ("overloaded", MAX_WAITING)
 
 
-def test_policies_say_what_is_served_and_where_data_is_thin() -> None:
-    """A head fitted on fewer than 200 positives says so."""
-    api = ModerationApi(FakeModerator(), FakeQueue())
-    listing = api.policies()
-    api.close()
-    assert [policy["ref"] for policy in listing["policies"] if policy["served"]] == [POLICY.ref]
-    assert listing["policies"][0]["digest"] == POLICY.digest
-    thin = {head["name"] for head in listing["thresholds"]["heads"] if head["little_data"]}
-    assert thin == set(HEADS)  # 150 to 165 positives
-    assert listing["thresholds"]["id"] == FakeModerator.thresholds.id
-    json.dumps(listing)
-
-
-def test_one_policy_is_shown_in_full() -> None:
-    """Default rules and regional ones, ready for JSON; a path is no reference."""
-    api = ModerationApi(FakeModerator(), FakeQueue())
-    shown = json.loads(json.dumps(api.policy(POLICY.ref)))
-    assert shown["regions"]["AE"]["alcohol_tobacco"]["effect"] == "PROHIBITED"
-    assert [head["name"] for head in shown["heads"]] == list(HEADS)
-    assert set(shown["heads"][0]["default"]) == {"effect", "severity", "constraints", "on_error"}
-    for ref in ("ads-default@99", "moderation/policies/ads-default@1.yaml"):
-        with pytest.raises(Problem, match="unknown_policy"):
-            api.policy(ref)
+def test_a_request_may_name_any_version_that_is_known_and_fits() -> None:
+    """What is in force decides the others, and a publication counts from the next request on."""
+    known, moderator = policies(), FakeModerator()
+    api = ModerationApi(moderator, FakeQueue(), known)
+    known.add(DOCUMENT.replace("version: 1", "version: 2", 1), by="ann")
+    moderator.policies.clear()
+    for ref in (None, "ads-default@2", "ads-default@1"):
+        asyncio.run(api.moderate(body("x", policy_set=ref)))
+    known.publish("ads-default@2", by="ann")
+    for ref in (None, "ads-default", "ads-default@1"):
+        asyncio.run(api.moderate(body("x", policy_set=ref)))
+    assert [policy.version for policy in moderator.policies if policy] == [1, 2, 1, 2, 2, 1]
     api.close()

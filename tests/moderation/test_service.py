@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,7 +26,10 @@ from moderation.auth import KeyRing, create_key
 from moderation.decision import Decision, Evidence, decide, decide_failed, with_evidence
 from moderation.pipeline import Item, Moderated
 from moderation.policy import Policy
-from moderation.policy_document import load_policy
+from moderation.policy_api import PolicyApi
+from moderation.policy_document import list_policies, load_policy
+from moderation.policy_store import PolicyStore
+from moderation.review.store import Store
 from moderation.schema import MAX_BODY_BYTES, MAX_ITEMS
 from moderation.service import ReadyBody, build_app, check_start
 from moderation.thresholds import HeadThreshold, Thresholds
@@ -55,7 +59,7 @@ class FakeModerator:
         """0.1 for every head."""
         return np.full((len(texts), len(HEADS)), 0.1, dtype=np.float32)
 
-    def moderate_and_count(self, items: Sequence[Item], *, explain: bool) -> Moderated:
+    def moderate_and_count(self, items: Sequence[Item], *, explain: bool, policy: Policy) -> Moderated:  # noqa: ARG002 - the interface
         """One decision and one token per item."""
         return Moderated([self._decide(item, explain) for item in items], len(items))
 
@@ -107,7 +111,10 @@ def client() -> Iterator[TestClient]:
 @contextmanager
 def connected(keys: KeyRing, peer: str = "127.0.0.1") -> Iterator[TestClient]:
     """A client at the address `peer` of a service with these keys."""
-    api = ModerationApi(FakeModerator(), FakeQueue(), keys=keys)
+    store = Store(f"sqlite:///{tempfile.mkdtemp()}/policies.db")
+    versions = PolicyStore(store.database, list_policies())
+    policies = PolicyApi(versions, store, served=POLICY, follow=True, thresholds=FakeModerator.thresholds)
+    api = ModerationApi(FakeModerator(), FakeQueue(), policies, keys=keys)
     with TestClient(
         build_app(lambda: api), base_url="http://localhost", client=(peer, 1), raise_server_exceptions=False
     ) as connection:
