@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -27,6 +27,7 @@ from moderation.policy_api import PolicyApi
 from moderation.policy_document import is_file, list_policies
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
+from moderation.regions import check_region
 from moderation.response import (
     ErrorResult,
     ModerateResponse,
@@ -43,6 +44,8 @@ from retrieval_shared.bundle import Bundle
 from retrieval_shared.errors import ScoringError
 
 log = structlog.get_logger()
+A = TypeVar("A")
+R = TypeVar("R")
 
 PROBE_TOLERANCE = 0.02
 PROBE_REGION = "US"
@@ -64,24 +67,32 @@ class Settings:
     """The keys file; None serves this machine alone."""
     keep_text: bool = False
     """Whether texts are stored beside the decisions, for reviewers to read."""
+    region: str = "US"
+    """Region of requests in a dialect that knows none."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """The settings that the variables WARDLINE_* name, relative paths counted from the working folder.
 
         Raises:
-            ValueError: when WARDLINE_KEEP_TEXT is neither 0 nor 1, or the database is no URL.
+            ValueError: when WARDLINE_KEEP_TEXT is neither 0 nor 1, the database is no URL, or the region is none.
         """
         keep_text = environment.get("WARDLINE_KEEP_TEXT", "0")
         if keep_text not in {"0", "1"}:
             raise ValueError(f"WARDLINE_KEEP_TEXT is {keep_text!r}; allowed: 0, 1")
         bundle, keys = environment.get("WARDLINE_BUNDLE"), environment.get(KEYS_VARIABLE)
+        region = environment.get("WARDLINE_REGION") or cls.region
+        try:
+            check_region(region)
+        except ValueError as error:
+            raise ValueError(f"WARDLINE_REGION: {error}") from error
         return cls(
             bundle=Path(bundle).absolute() if bundle else None,
             policy=_policy_reference(environment.get("WARDLINE_POLICY") or cls.policy),
             database=database_url(environment.get("WARDLINE_DATABASE") or cls.database),
             keys=Path(keys).absolute() if keys else None,
             keep_text=keep_text == "1",
+            region=region,
         )
 
     def environment(self) -> dict[str, str]:
@@ -167,10 +178,12 @@ class ModerationApi:
         *,
         keys: KeyRing | None = None,
         keep_text: bool = False,
+        region: str = Settings.region,
     ) -> None:
         """Holds what it is given and scores the bundle's probe text."""
         self.keys = keys or KeyRing()
         self.policies = policies
+        self.region = region
         self.metrics = ModerationMetrics()
         self.readiness = probe(moderator)
         self._moderator = moderator
@@ -196,7 +209,9 @@ class ModerationApi:
             versions.add(Path(settings.policy).read_text(encoding="utf-8"), by="file")
         follow = "@" not in settings.policy and not is_file(settings.policy)
         policies = PolicyApi(versions, store, served=moderator.policy, follow=follow, thresholds=moderator.thresholds)
-        return cls(moderator, ReviewQueue(store), policies, keys=keys, keep_text=settings.keep_text)
+        return cls(
+            moderator, ReviewQueue(store), policies, keys=keys, keep_text=settings.keep_text, region=settings.region
+        )
 
     def close(self) -> None:
         """Lets running requests end and takes no more."""
@@ -208,11 +223,19 @@ class ModerationApi:
         Raises:
             Problem: when the request as a whole is refused.
         """
+        return await self.run(self.answer, body)
+
+    async def run(self, work: Callable[[A], R], given: A) -> R:
+        """What `work` makes of `given`, on one of the scoring threads.
+
+        Raises:
+            Problem: when too many requests are waiting; and whatever `work` raises.
+        """
         if self._waiting >= MAX_WAITING:
             raise Problem("overloaded", f"{MAX_WAITING} requests are waiting already", {"Retry-After": "1"})
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self.answer, body)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, given)
         finally:
             self._waiting -= 1
 
@@ -224,18 +247,52 @@ class ModerationApi:
         """
         with self.metrics.stage("parse"):
             batch = parse_request(body)
-            policy = self._policy(batch.policy_set)
         items = [entrant.item for entrant in batch.entrants if entrant.item is not None]
-        with self.metrics.stage("score"):
-            made = self._moderated(items, policy, explain=batch.explain)
-        with self.metrics.stage("record"):
-            decisions = self._record(made.decisions, items)
+        made = self.decide(items, policy_set=batch.policy_set, explain=batch.explain)
         with self.metrics.stage("render"):
-            for decision in decisions:
-                self.metrics.count(decision)
-            results = self._results(batch, decisions)
+            results = self._results(batch, made.decisions)
             usage = UsageResponse(items=len(items), tokens=made.tokens)
             return ModerateResponse(id=f"mod_{uuid.uuid4().hex}", results=results, usage=usage)
+
+    def decide(self, items: Sequence[Item], *, policy_set: str | None, explain: bool) -> Moderated:
+        """What is decided about items: scored, logged, escalations filed, counted.
+
+        Args:
+            items: ads.
+            policy_set: reference of the policy that decides; None is the one in force.
+            explain: whether to look for evidence.
+
+        Raises:
+            Problem: when the policy is not known or nothing could be logged.
+        """
+        policy = self._policy(policy_set)
+        with self.metrics.stage("score"):
+            made = self._moderated(items, policy, explain=explain)
+        with self.metrics.stage("record"):
+            decisions = self._record(made.decisions, items)
+        for decision in decisions:
+            self.metrics.count(decision)
+        return Moderated(decisions, made.tokens)
+
+    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Probabilities `[n, H]` of n texts, nothing decided and nothing logged.
+
+        Raises:
+            ScoringError: the encoder failed.
+        """
+        with self.metrics.stage("score"):
+            return self._moderator.probabilities(texts)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the H heads."""
+        return self._moderator.heads
+
+    @property
+    def model(self) -> str:
+        """Name and version of the bundle."""
+        manifest = self._moderator.bundle.manifest
+        return f"{manifest.name}@{manifest.version}"
 
     def _policy(self, ref: str | None) -> Policy:
         """The policy that decides a request: the one in force, or a known one that the request names."""
