@@ -21,7 +21,7 @@ from moderation.decision import Decision, decide, decide_failed
 from moderation.pipeline import Item, Moderated
 from moderation.policy import Policy
 from moderation.policy_api import PolicyApi
-from moderation.policy_document import POLICIES, list_policies, load_policy
+from moderation.policy_document import POLICIES, load_policy
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.review.store import Store
@@ -31,7 +31,7 @@ from retrieval_shared.errors import ScoringError
 from retrieval_shared.language import Language
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
-POLICY = load_policy("ads-default")
+POLICY = load_policy("ads-default@1")
 HEADS = tuple(head.name for head in POLICY.heads)
 
 
@@ -56,7 +56,7 @@ DOCUMENT = (POLICIES / "ads-default@1.yaml").read_text(encoding="utf-8")
 def policies() -> PolicyApi:
     """The policies of a database of their own."""
     store = Store(f"sqlite:///{tempfile.mkdtemp()}/policies.db")
-    versions = PolicyStore(store.database, list_policies())
+    versions = PolicyStore(store.database, [POLICY])
     return PolicyApi(versions, store, served=POLICY, follow=True, thresholds=FakeModerator.thresholds)
 
 

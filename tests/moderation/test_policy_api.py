@@ -10,7 +10,7 @@ import pytest
 from moderation.decision import Context, Decision, decide
 from moderation.pipeline import Item
 from moderation.policy_api import PolicyApi
-from moderation.policy_document import POLICIES, list_policies, load_policy
+from moderation.policy_document import POLICIES, load_policy
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.review.queue import ReviewQueue
@@ -18,7 +18,7 @@ from moderation.review.store import Store
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.language import Language
 
-POLICY = load_policy()
+POLICY = load_policy("ads-default@1")
 DOCUMENT = (POLICIES / "ads-default@1.yaml").read_text(encoding="utf-8")
 HEADS = [head.name for head in POLICY.heads]
 THRESHOLDS = Thresholds.of(
@@ -42,7 +42,7 @@ def store() -> Store:
 
 @pytest.fixture
 def api(store: Store) -> PolicyApi:
-    versions = PolicyStore(store.database, list_policies())
+    versions = PolicyStore(store.database, [POLICY])
     return PolicyApi(versions, store, served=POLICY, follow=True, thresholds=THRESHOLDS)
 
 
@@ -85,7 +85,7 @@ def test_a_version_decides_nothing_before_it_is_published(api: PolicyApi) -> Non
 
 
 def test_a_pinned_policy_stays_whatever_is_published(store: Store) -> None:
-    versions = PolicyStore(store.database, list_policies())
+    versions = PolicyStore(store.database, [POLICY])
     pinned = PolicyApi(versions, store, served=POLICY, follow=False, thresholds=THRESHOLDS)
     pinned.add(version(2), by="ann")
     pinned.publish("ads-default@2", by="ann")

@@ -36,7 +36,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def store(database: Database) -> PolicyStore:
-    return PolicyStore(database, [load_policy()])
+    return PolicyStore(database, [load_policy("ads-default@1")])
 
 
 def test_a_version_is_added_once_and_never_edited(store: PolicyStore) -> None:
@@ -109,7 +109,7 @@ def test_publishing_what_is_in_force_changes_nothing(store: PolicyStore) -> None
 
 def test_two_workers_see_the_same_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'policies.db'}"
-    first, second = (PolicyStore(Database(url), [load_policy()]) for _ in range(2))
+    first, second = (PolicyStore(Database(url), [load_policy("ads-default@1")]) for _ in range(2))
     first.add(shop(1), by="ann")
     assert second.get("shop@1") == first.get("shop@1")
     second.publish("shop@1", by="bob")

@@ -27,7 +27,7 @@ from moderation.decision import Decision, Evidence, decide, decide_failed, with_
 from moderation.pipeline import Item, Moderated
 from moderation.policy import Policy
 from moderation.policy_api import PolicyApi
-from moderation.policy_document import list_policies, load_policy
+from moderation.policy_document import load_policy
 from moderation.policy_store import PolicyStore
 from moderation.review.store import Store
 from moderation.schema import MAX_BODY_BYTES, MAX_ITEMS
@@ -37,7 +37,7 @@ from retrieval_shared.bundle import Bundle, Manifest, Probe
 from retrieval_shared.language import Language
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
-POLICY = load_policy("ads-default")
+POLICY = load_policy("ads-default@1")
 HEADS = tuple(head.name for head in POLICY.heads)
 URL = "/v1/ads:moderate"
 
@@ -59,7 +59,7 @@ class FakeModerator:
         """0.1 for every head."""
         return np.full((len(texts), len(HEADS)), 0.1, dtype=np.float32)
 
-    def moderate_and_count(self, items: Sequence[Item], *, explain: bool, policy: Policy) -> Moderated:  # noqa: ARG002 - the interface
+    def moderate_and_count(self, items: Sequence[Item], *, explain: bool, policy: Policy = POLICY) -> Moderated:  # noqa: ARG002 - the interface
         """One decision and one token per item."""
         return Moderated([self._decide(item, explain) for item in items], len(items))
 
@@ -112,7 +112,7 @@ def client() -> Iterator[TestClient]:
 def connected(keys: KeyRing, peer: str = "127.0.0.1") -> Iterator[TestClient]:
     """A client at the address `peer` of a service with these keys."""
     store = Store(f"sqlite:///{tempfile.mkdtemp()}/policies.db")
-    versions = PolicyStore(store.database, list_policies())
+    versions = PolicyStore(store.database, [POLICY])
     policies = PolicyApi(versions, store, served=POLICY, follow=True, thresholds=FakeModerator.thresholds)
     api = ModerationApi(FakeModerator(), FakeQueue(), policies, keys=keys)
     with TestClient(
