@@ -201,16 +201,26 @@ class ModerationApi:
             BundleError: when the bundle is missing or damaged.
             ValueError: when the policy or the keys file cannot be used.
         """
-        moderator = Moderator.load(settings.bundle, policy=settings.policy)
-        store = Store(settings.database)
-        keys = load_keys(settings.keys) if settings.keys else KeyRing()
+        return cls.over(Moderator.load(settings.bundle, policy=settings.policy), Store(settings.database), settings)
+
+    @classmethod
+    def over(cls, moderator: Moderator, store: Store, settings: Settings) -> ModerationApi:
+        """The API over a moderator and a database that are open already; `settings` say the rest.
+
+        Raises:
+            ValueError: when the policy's file or the keys file cannot be used.
+        """
         versions = PolicyStore(store.database, list_policies())
         if is_file(settings.policy):
             versions.add(Path(settings.policy).read_text(encoding="utf-8"), by="file")
         follow = "@" not in settings.policy and not is_file(settings.policy)
-        policies = PolicyApi(versions, store, served=moderator.policy, follow=follow, thresholds=moderator.thresholds)
         return cls(
-            moderator, ReviewQueue(store), policies, keys=keys, keep_text=settings.keep_text, region=settings.region
+            moderator,
+            ReviewQueue(store),
+            PolicyApi(versions, store, served=moderator.policy, follow=follow, thresholds=moderator.thresholds),
+            keys=load_keys(settings.keys) if settings.keys else KeyRing(),
+            keep_text=settings.keep_text,
+            region=settings.region,
         )
 
     def close(self) -> None:

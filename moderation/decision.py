@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 from moderation.constraints import BLOCKING, REVIEWED, is_met
-from moderation.policy import Constraint, Effect, Policy, Rule
+from moderation.policy import Constraint, Effect, Policy, RegionRules, Rule
 from moderation.regions import DEFAULT_REGION, check_region
 from moderation.thresholds import HeadThreshold, Thresholds
 
@@ -36,7 +36,10 @@ class Action(StrEnum):
     @property
     def strictness(self) -> int:
         """Return 0 for approve up to 3 for reject."""
-        return list(Action).index(self)
+        return _STRICTNESS[self]
+
+
+_STRICTNESS = {action: place for place, action in enumerate(Action)}
 
 
 def strictest(actions: Iterable[Action]) -> Action:
@@ -188,17 +191,21 @@ def decide(
     Raises:
         ValueError: an unknown region or head, a head without threshold, a probability that is NaN or outside [0, 1].
     """
-    policy_region = policy.policy_region(region)
+    here = policy.in_region(region)
     runs_at = context.scheduled_at or at
-    judged = (
-        _entry(head, probability, region=region, policy=policy, thresholds=thresholds, context=context, at=runs_at)
-        for head, probability in probabilities.items()
-    )
-    entries = [entry for entry in judged if entry is not None]
+    entries = []
+    for head, probability in probabilities.items():
+        if head not in here.rules:
+            policy.head(head)  # says what is known
+        threshold = _threshold(thresholds, head)
+        _check_probability(head, probability)
+        if probability >= threshold.escalate:
+            cuts = (threshold, thresholds.id)
+            entries.append(_entry(head, probability, cuts, region=region, here=here, context=context, at=runs_at))
     entries.sort(key=lambda entry: (-entry.action.strictness, -entry.severity, -entry.probability, entry.policy))
     return RegionDecision(
         region=region,
-        policy_region=policy_region,
+        policy_region=here.policy_region,
         action=strictest(entry.action for entry in entries),
         entries=tuple(entries),
         reasons=tuple(entry.reason for entry in entries) or (_NOTHING_FIRED,),
@@ -283,25 +290,22 @@ def _verdict(rule: Rule, *, certain: bool, unmet: Sequence[Constraint]) -> _Verd
 def _entry(
     head: str,
     probability: float,
+    cuts: tuple[HeadThreshold, str],
     *,
     region: str,
-    policy: Policy,
-    thresholds: Thresholds,
+    here: RegionRules,
     context: Context,
     at: datetime,
-) -> Entry | None:
-    """Return the entry of one head, None where it did not fire; raise `ValueError` as `decide` says."""
-    policy.head(head)
-    threshold = _threshold(thresholds, head)
-    _check_probability(head, probability)
-    if probability < threshold.escalate:
-        return None
-    rule, rule_region = policy.rule(head, region)
+) -> Entry:
+    """Return the entry of a head that fired; `cuts` are its thresholds and the id of the set they stand in."""
+    rule, rule_region = here.rules[head]
+    threshold, threshold_id = cuts
     # a licence of the country covers its sub-region only where the country's rule applies there
     certified = not context.certificates.isdisjoint({f"{head}:{region}", f"{head}:{rule_region}"})
-    zone = policy.zone(region)
     unmet = tuple(
-        item for item in rule.constraints if not is_met(item, context=context, at=at, zone=zone, certified=certified)
+        item
+        for item in rule.constraints
+        if not is_met(item, context=context, at=at, zone=here.zone, certified=certified)
     )
     certain = probability >= threshold.act
     name, value = ("act", threshold.act) if certain else ("escalate", threshold.escalate)
@@ -313,7 +317,7 @@ def _entry(
         probability=float(probability),
         severity=rule.severity,
         threshold=value,
-        threshold_id=thresholds.id,
+        threshold_id=threshold_id,
         action=verdict.action,
         constraints=rule.constraints,
         evidence=(),

@@ -10,7 +10,7 @@ from typing import Literal
 
 from moderation.regions import DEFAULT_REGION, check_region, parent_region
 
-__all__ = ["Constraint", "Effect", "HeadPolicy", "Policy", "Rule", "check_region", "constraint_json"]
+__all__ = ["Constraint", "Effect", "HeadPolicy", "Policy", "RegionRules", "Rule", "check_region", "constraint_json"]
 
 
 class Effect(StrEnum):
@@ -88,6 +88,18 @@ class HeadPolicy:
 
 
 @dataclass(frozen=True)
+class RegionRules:
+    """What holds in one region."""
+
+    rules: Mapping[str, tuple[Rule, str]]
+    """Head -> its rule, and the region or group that decided, `default` where none did; every head of the policy."""
+    policy_region: str
+    """The nearest region or group that the policy has any rule for, else `default`."""
+    zone: str | None
+    """IANA time zone, where the policy knows one."""
+
+
+@dataclass(frozen=True)
 class Policy:
     """One immutable version of a policy."""
 
@@ -127,14 +139,26 @@ class Policy:
         Raises:
             ValueError: the head or the region is unknown.
         """
-        rules = self._rules(region)
-        found = rules.get(head)
-        return found if found is not None else (self.head(head).default, DEFAULT_REGION)
+        self.head(head)
+        return self.in_region(region).rules[head]
 
     def policy_region(self, region: str) -> str:
         """Return the nearest of `levels` that the policy has any rule for, else `default`."""
-        self._rules(region)
-        return next((name for level in self.levels(region) for name in level if name in self.regions), DEFAULT_REGION)
+        return self.in_region(region).policy_region
+
+    def in_region(self, region: str) -> RegionRules:
+        """Return everything that holds in a region; worked out once, since every item asks again.
+
+        Raises:
+            ValueError: the region is unknown.
+        """
+        check_region(region)
+        # One entry per name of the policy and per country: the codes of sub-regions that callers make up are many.
+        key = region if region in self._named else parent_region(region) or region
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._in_region(key)
+        return found
 
     def levels(self, region: str) -> tuple[tuple[str, ...], ...]:
         """Return where a rule is looked for, nearest first: the region, its country, their groups, the groups of those.
@@ -172,24 +196,18 @@ class Policy:
         return {head.name: head for head in self.heads}
 
     @cached_property
-    def _found(self) -> dict[str, dict[str, tuple[Rule, str]]]:
-        """Region -> its rules; filled as regions are asked for, since every item asks again."""
+    def _found(self) -> dict[str, RegionRules]:
         return {}
 
     @cached_property
     def _named(self) -> frozenset[str]:
-        return frozenset(self.regions).union(*self.groups.values())
+        return frozenset(self.regions).union(self.zones, *self.groups.values())
 
-    def _rules(self, region: str) -> Mapping[str, tuple[Rule, str]]:
-        """Return the rules of a region by head, the nearest of each."""
-        check_region(region)
-        # One entry per name of the policy and per country: the codes of sub-regions that callers make up are many.
-        key = region if region in self._named else parent_region(region) or region
-        found = self._found.get(key)
-        if found is None:
-            found = {}
-            for level in reversed(self.levels(key)):
-                for name in level:
-                    found.update({head: (rule, name) for head, rule in self.regions.get(name, {}).items()})
-            self._found[key] = found
-        return found
+    def _in_region(self, region: str) -> RegionRules:
+        rules = {head.name: (head.default, DEFAULT_REGION) for head in self.heads}
+        levels = self.levels(region)
+        for level in reversed(levels):
+            for name in level:
+                rules.update({head: (rule, name) for head, rule in self.regions.get(name, {}).items()})
+        nearest = next((name for level in levels for name in level if name in self.regions), DEFAULT_REGION)
+        return RegionRules(rules=rules, policy_region=nearest, zone=self.zone(region))

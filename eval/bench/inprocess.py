@@ -35,12 +35,11 @@ def _moderate(moderator: Moderator, text: str, *, explain: bool = False) -> list
 
 def _answer_ms(moderator: Moderator, job: Job) -> list[float]:
     # Imported after the rest is measured: who uses the classes alone carries neither FastAPI nor a database.
-    from moderation.api import ModerationApi
-    from moderation.review.queue import ReviewQueue
+    from moderation.api import ModerationApi, Settings
     from moderation.review.store import Store
 
     store = Store(job["database"])
-    api = ModerationApi(moderator, ReviewQueue(store))
+    api = ModerationApi.over(moderator, store, Settings())
     bodies = single_bodies(job["ads"], n=job["requests"], explain="none", run="a")
     try:
         return time_calls(lambda body: api.answer(body).model_dump_json(), bodies, calls=len(bodies))
