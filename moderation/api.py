@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from moderation import schema
-from moderation.auth import KEYS_VARIABLE, KeyRing, load_keys
-from moderation.database import DEFAULT_URL
+from moderation.auth import KeyRing, load_keys
+from moderation.compat.perspective_routes import Perspective
 from moderation.decision import Decision
 from moderation.metrics import ModerationMetrics
 from moderation.pipeline import Item, Moderated, Moderator
@@ -27,7 +27,6 @@ from moderation.policy_api import PolicyApi
 from moderation.policy_document import is_file, list_policies
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
-from moderation.regions import check_region
 from moderation.response import (
     ErrorResult,
     ModerateResponse,
@@ -39,9 +38,11 @@ from moderation.response import (
 from moderation.review.queue import ReviewQueue
 from moderation.review.store import Store
 from moderation.schema import Batch, parse_request
+from moderation.settings import Settings
 from moderation.thresholds import Thresholds
 from retrieval_shared.bundle import Bundle
 from retrieval_shared.errors import ScoringError
+from retrieval_shared.language import Language
 
 log = structlog.get_logger()
 A = TypeVar("A")
@@ -51,75 +52,6 @@ PROBE_TOLERANCE = 0.02
 PROBE_REGION = "US"
 SCORING_THREADS = 2
 MAX_WAITING = 64
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where a service finds what it works with."""
-
-    bundle: Path | None = None
-    """Folder of the model bundle; None is the shipped one."""
-    policy: str = "ads-default"
-    """Reference of the policy set that decides."""
-    database: str = DEFAULT_URL
-    """SQLAlchemy URL of the decision log and the review queue."""
-    keys: Path | None = None
-    """The keys file; None serves this machine alone."""
-    keep_text: bool = False
-    """Whether texts are stored beside the decisions, for reviewers to read."""
-    region: str = "US"
-    """Region of requests in a dialect that knows none."""
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """The settings that the variables WARDLINE_* name, relative paths counted from the working folder.
-
-        Raises:
-            ValueError: when WARDLINE_KEEP_TEXT is neither 0 nor 1, the database is no URL, or the region is none.
-        """
-        keep_text = environment.get("WARDLINE_KEEP_TEXT", "0")
-        if keep_text not in {"0", "1"}:
-            raise ValueError(f"WARDLINE_KEEP_TEXT is {keep_text!r}; allowed: 0, 1")
-        bundle, keys = environment.get("WARDLINE_BUNDLE"), environment.get(KEYS_VARIABLE)
-        region = environment.get("WARDLINE_REGION") or cls.region
-        try:
-            check_region(region)
-        except ValueError as error:
-            raise ValueError(f"WARDLINE_REGION: {error}") from error
-        return cls(
-            bundle=Path(bundle).absolute() if bundle else None,
-            policy=_policy_reference(environment.get("WARDLINE_POLICY") or cls.policy),
-            database=database_url(environment.get("WARDLINE_DATABASE") or cls.database),
-            keys=Path(keys).absolute() if keys else None,
-            keep_text=keep_text == "1",
-            region=region,
-        )
-
-    def environment(self) -> dict[str, str]:
-        """The variables that name these settings from any working folder."""
-        paths = {"WARDLINE_BUNDLE": self.bundle, KEYS_VARIABLE: self.keys}
-        named = {"WARDLINE_DATABASE": self.database, "WARDLINE_POLICY": self.policy}
-        return {name: str(path) for name, path in paths.items() if path} | named
-
-
-def _policy_reference(named: str) -> str:
-    return str(Path(named).absolute()) if is_file(named) else named
-
-
-def database_url(named: str) -> str:
-    """The URL of a database that is named by its URL or by its file, the file counted from here.
-
-    Raises:
-        ValueError: the URL is none.
-    """
-    given = named if "://" in named else f"sqlite:///{named}"
-    try:
-        url = make_url(given)
-    except ArgumentError as error:
-        raise ValueError(f"WARDLINE_DATABASE: found {named!r}, expected a file or a database URL") from error
-    if url.get_backend_name() != "sqlite" or url.query or url.database in {None, "", ":memory:"}:
-        return given
-    return f"{url.drivername}:///{Path(str(url.database)).absolute()}"
 
 
 @dataclass(frozen=True)
@@ -156,6 +88,9 @@ class Scorer(Protocol):
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Probabilities `[n, H]` of n texts."""
 
+    def language(self, text: str) -> Language:
+        """The language of a text."""
+
     def moderate_and_count(self, items: Sequence[Item], *, explain: bool, policy: Policy | None = None) -> Moderated:
         """One decision per item, in order, and the tokens of their texts."""
 
@@ -165,6 +100,9 @@ class Recorder(Protocol):
 
     def record(self, decisions: Sequence[Decision], items: Sequence[Item], *, keep_text: bool) -> list[Decision]:
         """Logs the decisions, files escalations, returns the decisions with their review ids."""
+
+    def suggest(self, decision: Decision, item: Item, *, reason: str, keep_text: bool) -> Decision:
+        """Files a review that somebody outside asked for."""
 
 
 class ModerationApi:
@@ -184,6 +122,7 @@ class ModerationApi:
         self.keys = keys or KeyRing()
         self.policies = policies
         self.region = region
+        self.perspective = Perspective.beside(moderator.bundle.path)
         self.metrics = ModerationMetrics()
         self.readiness = probe(moderator)
         self._moderator = moderator
@@ -283,6 +222,31 @@ class ModerationApi:
         for decision in decisions:
             self.metrics.count(decision)
         return Moderated(decisions, made.tokens)
+
+    def suggest(self, text: str, scores: Mapping[str, float], *, community: str) -> None:
+        """Files a review of a comment that a client scores otherwise; the same comment again changes nothing.
+
+        Raises:
+            Problem: when nothing could be stored.
+        """
+        name = hashlib.sha256(f"{community}\0{text}".encode("utf-8", "replace")).hexdigest()[:24]
+        item = Item(id=f"suggested-{name}", fields={"text": text}, regions=(self.region,))
+        [made] = self._moderated([item], self._policy(None), explain=False).decisions
+        told = ", ".join(f"{attribute} {value:.2f}" for attribute, value in scores.items())
+        try:
+            self._queue.suggest(made, item, reason=f"suggested by a client: {told}", keep_text=self._keep_text)
+        except SQLAlchemyError as error:
+            log.error("the review queue cannot be written", reason=str(error))
+            raise Problem("queue_unavailable", "nothing was filed; send it again", {"Retry-After": "5"}) from error
+
+    def language(self, text: str) -> Language:
+        """The language of a text."""
+        return self._moderator.language(text)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages the model reads."""
+        return self._moderator.bundle.manifest.languages
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Probabilities `[n, H]` of n texts, nothing decided and nothing logged.

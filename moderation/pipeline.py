@@ -33,7 +33,7 @@ from moderation.thresholds import load_thresholds
 from retrieval_shared.bundle import BASE_WEIGHTS, CALIBRATION, GRAPH, THRESHOLDS, Bundle, load_bundle
 from retrieval_shared.errors import BundleError, ScoringError
 from retrieval_shared.language import Language, LanguageIdentifier
-from retrieval_shared.text import FIELD_ORDER, FieldText, join_fields
+from retrieval_shared.text import FIELD_ORDER, FieldText, join_fields, normalise
 
 log = structlog.get_logger()
 
@@ -113,6 +113,10 @@ class Moderator:
     def languages(self) -> tuple[str, ...]:
         """Return the languages the bundle was measured to read."""
         return self.bundle.manifest.languages
+
+    def language(self, text: str) -> Language:
+        """Return the language of a text, its disguises undone."""
+        return self._identifier.identify(normalise(text).canonical)
 
     @property
     def classifier(self) -> Classifier:

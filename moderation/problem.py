@@ -18,6 +18,7 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = MappingProxyType(
     {
         "invalid_encoding": (HTTPStatus.BAD_REQUEST, "The body is not UTF-8"),
         "invalid_json": (HTTPStatus.BAD_REQUEST, "The body is not JSON"),
+        "invalid_idempotency_key": (HTTPStatus.BAD_REQUEST, "The Idempotency-Key is no usable key"),
         "missing_key": (HTTPStatus.UNAUTHORIZED, "An API key is needed"),
         "invalid_key": (HTTPStatus.UNAUTHORIZED, "The API key is not known"),
         "keys_not_configured": (HTTPStatus.UNAUTHORIZED, "No API keys are configured"),
@@ -34,7 +35,14 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = MappingProxyType(
         "unknown_policy_set": (HTTPStatus.UNPROCESSABLE_ENTITY, "The policy set is not served here"),
         "invalid_policy": (HTTPStatus.UNPROCESSABLE_ENTITY, "The document is no policy that can be used here"),
         "policy_conflict": (HTTPStatus.CONFLICT, "The policy stands against what is there"),
+        "idempotency_in_progress": (
+            HTTPStatus.CONFLICT,
+            "The first request under the key is still running",
+        ),
+        "idempotency_key_reused": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key belongs to another request"),
+        "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "The API key has used up its rate"),
         "internal_error": (HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
+        "scoring_failed": (HTTPStatus.SERVICE_UNAVAILABLE, "The model gave no answer"),
         "queue_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The decision log cannot be written"),
         "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are waiting"),
     }

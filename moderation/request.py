@@ -49,6 +49,15 @@ async def read_body(request: Request, *, media_types: Collection[str] = (JSON_TY
         Problem: it is not declared as UTF-8 of one of these types, or too large, whatever its Content-Length says.
     """
     _check_media_type(request, media_types)
+    return await read_bytes(request)
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The request's body, whatever its type, never more of it in memory than is allowed.
+
+    Raises:
+        Problem: it is too large, whatever its Content-Length says, or ends before its end.
+    """
     too_large = Problem("body_too_large", f"the body may have {schema.MAX_BODY_BYTES} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > schema.MAX_BODY_BYTES:
@@ -75,10 +84,10 @@ def _check_media_type(request: Request, allowed: Collection[str]) -> None:
         raise Problem("unsupported_media_type", "the body must not be compressed")
 
 
-def caller_of(request: Request) -> Caller:
-    """What a request says about who sends it."""
+def caller_of(request: Request, *, key: str | None = None) -> Caller:
+    """What a request says about who sends it; `key` is one that it brings in another way than in its header."""
     return Caller(
-        authorization=request.headers.get("authorization"),
+        authorization=request.headers.get("authorization") or (f"Bearer {key}" if key else None),
         peer=request.client.host if request.client else None,
         host=request.headers.get("host"),
         headers=frozenset(request.headers.keys()),

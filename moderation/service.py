@@ -11,19 +11,21 @@ import bentoml
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moderation import auth, schema
-from moderation.api import ModerationApi, Readiness, Settings
+from moderation.api import ModerationApi, Readiness
 from moderation.auth import load_keys
+from moderation.compat.errors import ERRORS, on_error
+from moderation.compat.openai_routes import openai_router
+from moderation.compat.perspective_routes import perspective_router
 from moderation.policy_document import load_policy
 from moderation.policy_routes import policy_router
-from moderation.problem import Problem, on_problem
 from moderation.request import JSON_TYPE, RequestId, caller_of, read_body
 from moderation.response import ModerateResponse
 from moderation.review.store import Store
+from moderation.settings import Settings
 from retrieval_shared.bundle import load_bundle
 from retrieval_shared.errors import WardlineError
 
@@ -47,8 +49,8 @@ def build_app(current: Callable[[], ModerationApi]) -> FastAPI:
     body = {"requestBody": {"required": True, "content": {JSON_TYPE: {"schema": schema.request_schema()}}}}
     app = FastAPI(title="Wardline moderation", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.add_middleware(RequestId)
-    for kind in (Problem, HTTPException, Exception):
-        app.add_exception_handler(kind, on_problem)
+    for kind in ERRORS:
+        app.add_exception_handler(kind, on_error)
 
     def authorised(request: Request) -> ModerationApi:
         api = current()
@@ -66,7 +68,8 @@ def build_app(current: Callable[[], ModerationApi]) -> FastAPI:
         """States what a request may hold."""
         return authorised(request).limits()
 
-    app.include_router(policy_router(current))
+    for router in (policy_router(current), openai_router(current), perspective_router(current)):
+        app.include_router(router)
     return app
 
 

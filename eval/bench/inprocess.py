@@ -35,8 +35,9 @@ def _moderate(moderator: Moderator, text: str, *, explain: bool = False) -> list
 
 def _answer_ms(moderator: Moderator, job: Job) -> list[float]:
     # Imported after the rest is measured: who uses the classes alone carries neither FastAPI nor a database.
-    from moderation.api import ModerationApi, Settings
+    from moderation.api import ModerationApi
     from moderation.review.store import Store
+    from moderation.settings import Settings
 
     store = Store(job["database"])
     api = ModerationApi.over(moderator, store, Settings())

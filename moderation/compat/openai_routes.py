@@ -57,4 +57,4 @@ def answer(api: ModerationApi, asked: ModerationRequest) -> dict[str, Any]:
 def error_of(problem: Problem) -> OpenAIError:
     """The problem in OpenAI's envelope."""
     code = "invalid_api_key" if problem.status == 401 else problem.code
-    return OpenAIError(int(problem.status), problem.detail, code=code)
+    return OpenAIError(int(problem.status), problem.detail, code=code, headers=problem.headers)

@@ -44,10 +44,19 @@ class PerspectiveError(Exception):
         status: of HTTP.
         message: for a person.
         details: JSON-ready, each with its `@type`.
+        headers: extra response headers, such as `Retry-After`.
     """
 
-    def __init__(self, status: int, message: str, *, details: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        details: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
+        self.headers = dict(headers or {})
         self.status = status
         self.message = message
         self.details = tuple(details)

@@ -77,6 +77,25 @@ class ReviewQueue:
             self.store.append(rows, reviews)
         return told
 
+    def suggest(self, decision: Decision, item: Item, *, reason: str, keep_text: bool) -> Decision:
+        """File a review that somebody outside asked for, and return the decision with its `review_id`.
+
+        Nothing is logged: it is no decision of ours. A review that is there already stays as it is.
+
+        Args:
+            decision: what the model and the policy say of the item.
+            item: the item.
+            reason: what was said, for the reviewer.
+            keep_text: whether reviewers are to read the item's fields.
+        """
+        regions = tuple(
+            replace(region, action=Action.ESCALATE, reasons=(reason, *region.reasons)) for region in decision.decisions
+        )
+        told = _with_review_ids(replace(decision, decisions=regions))
+        at = self._clock()
+        self.store.append([], [_review_row(told, region, item if keep_text else None, at) for region in told.decisions])
+        return told
+
     def pending(self, *, region: str | None = None, limit: int | None = None) -> Iterator[FiledReview]:
         """Yield what waits for a person, most urgent first."""
         return self.store.reviews(state="pending", region=region, limit=limit)

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy.exc import OperationalError
 
-from moderation.api import MAX_WAITING, ModerationApi, Settings, database_url, probe
+from moderation.api import MAX_WAITING, ModerationApi, probe
 from moderation.decision import Decision, decide, decide_failed
 from moderation.pipeline import Item, Moderated
 from moderation.policy import Policy
@@ -25,6 +25,7 @@ from moderation.policy_document import POLICIES, load_policy
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.review.store import Store
+from moderation.settings import Settings, database_url
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.bundle import Bundle, Manifest, Probe
 from retrieval_shared.errors import ScoringError

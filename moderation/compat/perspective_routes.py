@@ -1,0 +1,127 @@
+"""The HTTP routes in the shape of Google's Perspective API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from numpy.typing import NDArray
+
+from moderation.auth import Scope
+from moderation.compat.perspective import (
+    ATTRIBUTES,
+    AnalyzeRequest,
+    SuggestRequest,
+    parse_analyze,
+    parse_suggest,
+    render_analyze,
+    render_suggest,
+    with_supported_attributes,
+)
+from moderation.compat.perspective_discovery import discovery_document
+from moderation.compat.perspective_error import PerspectiveError
+from moderation.compat.perspective_scores import MAPPING_FILE, ScoreMapping, attribute_scores
+from moderation.compat.sentences import split_sentences
+from moderation.problem import Problem
+from moderation.profanity import Profanity
+from moderation.request import caller_of, read_body
+from retrieval_shared.text import normalise
+
+if TYPE_CHECKING:
+    from moderation.api import ModerationApi
+
+PREFIX = "/v1alpha1"
+DISCOVERY = "/$discovery/rest"
+
+
+@dataclass(frozen=True)
+class Perspective:
+    """What scores comments beside the model."""
+
+    profanity: Profanity
+    mapping: ScoreMapping
+
+    @classmethod
+    def beside(cls, bundle: Path) -> Perspective:
+        """The shipped profanity list, and the mapping that lies in a bundle's folder."""
+        return cls(Profanity.load(), ScoreMapping.load(bundle / MAPPING_FILE))
+
+    def analyze(self, api: ModerationApi, asked: AnalyzeRequest) -> dict[str, Any]:
+        """The answer of comments:analyze; nothing is decided and nothing is stored, whatever `doNotStore` says.
+
+        Raises:
+            PerspectiveError: the language is not known, or an attribute does not support it.
+            ScoringError: the encoder failed.
+        """
+        detected = [api.language(asked.text).code]
+        asked = with_supported_attributes(asked, detected=detected, supported=self._supported(api))
+        languages = [tag.partition("-")[0].lower() for tag in asked.languages or detected]
+        places = split_sentences(asked.text) if asked.span_annotations else ()
+        texts = [asked.text, *(asked.text[start:end] for start, end in places)]
+        rows = api.probabilities(texts)  # [texts, H]
+        whole, *parts = (self._scores(api, row, text, languages) for row, text in zip(rows, texts, strict=True))
+        spans = [(start, end, scores) for (start, end), scores in zip(places, parts, strict=True)]
+        return render_analyze(asked, whole, spans, detected)
+
+    def _scores(
+        self, api: ModerationApi, row: NDArray[np.float32], text: str, languages: Sequence[str]
+    ) -> dict[str, float]:
+        """The scores of one text, by attribute; `row` `[H]` holds its probabilities."""
+        probabilities = {head: float(value) for head, value in zip(api.heads, row, strict=True)}
+        profanity = self.profanity.score(normalise(text).canonical, languages)
+        return attribute_scores(probabilities, profanity=profanity, mapping=self.mapping)
+
+    def _supported(self, api: ModerationApi) -> Mapping[str, frozenset[str]]:
+        """Attribute -> the languages it can be scored in."""
+        read = frozenset(api.languages)
+        return {name: self.profanity.languages if name == "PROFANITY" else read for name in ATTRIBUTES}
+
+
+def perspective_router(current: Callable[[], ModerationApi]) -> APIRouter:
+    """The routes over the API that `current` returns at each request."""
+    router = APIRouter(tags=["Perspective"])
+
+    def authorised(request: Request) -> ModerationApi:
+        api = current()
+        api.keys.authorise(caller_of(request, key=request.query_params.get("key")), Scope.MODERATE)
+        return api
+
+    @router.post(f"{PREFIX}/comments:analyze")
+    async def analyze(request: Request) -> dict[str, Any]:
+        """Scores a comment under Perspective's attributes; stores nothing."""
+        api = authorised(request)
+        asked = parse_analyze(await read_body(request))
+        return await api.run(lambda wanted: api.perspective.analyze(api, wanted), asked)
+
+    @router.post(f"{PREFIX}/comments:suggestscore")
+    async def suggest(request: Request) -> dict[str, Any]:
+        """Takes a client's own view of a comment into the review queue."""
+        api = authorised(request)
+        asked = parse_suggest(await read_body(request))
+        return await api.run(lambda wanted: suggested(api, wanted), asked)
+
+    @router.get(DISCOVERY)
+    async def discovery(request: Request) -> dict[str, Any]:
+        """Describes these routes to Google's API clients."""
+        return discovery_document(str(request.base_url))
+
+    return router
+
+
+def suggested(api: ModerationApi, asked: SuggestRequest) -> dict[str, Any]:
+    """The answer to a suggestion, which now waits in the review queue.
+
+    Raises:
+        Problem: nothing could be stored.
+    """
+    api.suggest(asked.text, asked.scores, community=asked.community_id)
+    return render_suggest(asked, [api.language(asked.text).code])
+
+
+def error_of(problem: Problem) -> PerspectiveError:
+    """The problem in Google's envelope."""
+    return PerspectiveError(int(problem.status), problem.detail, headers=problem.headers)

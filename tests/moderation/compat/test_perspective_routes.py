@@ -1,0 +1,93 @@
+"""Perspective's routes over HTTP: scores without a trace, suggestions in the queue, Google's envelope."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from moderation.api import ModerationApi
+from moderation.review.store import Store
+from retrieval_shared.errors import ScoringError
+
+ANALYZE, SUGGEST = "/v1alpha1/comments:analyze", "/v1alpha1/comments:suggestscore"
+COMMENT = {"comment": {"text": "You there. What a day!"}, "languages": ["en"]}
+
+
+def analyze(*attributes: str, **more: object) -> dict[str, object]:
+    return {**COMMENT, "requestedAttributes": {name: {} for name in attributes}, **more}
+
+
+def test_a_comment_is_scored_and_leaves_no_trace(client: TestClient, api: ModerationApi, log: Store) -> None:
+    before = len(list(log.decision_rows()))
+    answer = client.post(f"{ANALYZE}?key=anything", json=analyze("TOXICITY", "INSULT", "PROFANITY"))
+    assert answer.status_code == 200
+    scores = answer.json()["attributeScores"]
+    assert list(scores) == ["TOXICITY", "INSULT", "PROFANITY"]
+    toxic = api.probabilities(["You there. What a day!"])[0][api.heads.index("toxic")]
+    assert scores["TOXICITY"]["summaryScore"] == {"value": pytest.approx(toxic, abs=1e-6), "type": "PROBABILITY"}
+    assert scores["PROFANITY"]["summaryScore"]["value"] == 0
+    assert answer.json()["languages"] == ["en"]
+    assert len(list(log.decision_rows())) == before
+
+
+def test_spans_are_the_sentences_each_with_a_score_of_its_own(client: TestClient, api: ModerationApi) -> None:
+    answer = client.post(ANALYZE, json=analyze("TOXICITY", spanAnnotations=True)).json()
+    spans = answer["attributeScores"]["TOXICITY"]["spanScores"]
+    assert [(span["begin"], span["end"]) for span in spans] == [(0, 10), (11, 22)]
+    alone = api.probabilities(["You there.", "What a day!"])[:, api.heads.index("toxic")]
+    assert [span["score"]["value"] for span in spans] == pytest.approx(alone.tolist(), abs=1e-6)
+
+
+def test_disguised_profanity_is_found(client: TestClient) -> None:
+    document = {**analyze("PROFANITY"), "comment": {"text": "what the f\u200buck"}}
+    assert client.post(ANALYZE, json=document).json()["attributeScores"]["PROFANITY"]["summaryScore"]["value"] >= 0.8
+
+
+def test_a_suggestion_waits_for_a_reviewer_once(client: TestClient, log: Store) -> None:
+    document = {
+        "comment": {"text": "A fine day"}, "attributeScores": {"TOXICITY": {"summaryScore": {"value": 0.9}}},
+        "languages": ["en"], "communityId": "c1", "clientToken": "t1",
+    }  # fmt: skip
+    decisions = len(list(log.decision_rows()))
+    for _ in range(2):
+        answer = client.post(SUGGEST, json=document)
+        assert (answer.status_code, answer.json()["clientToken"]) == (200, "t1")
+    filed = [review.review for review in log.reviews() if review.review.item_id.startswith("suggested-")]
+    assert [review.reasons[0] for review in filed] == ["suggested by a client: TOXICITY 0.90"]
+    assert (filed[0].state, filed[0].text) == ("pending", None)
+    assert len(list(log.decision_rows())) == decisions
+
+
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [
+        ({"comment": {"text": " "}, "requestedAttributes": {"TOXICITY": {}}}, "COMMENT_EMPTY"),
+        ({"comment": {"text": "x" * 20_481}, "requestedAttributes": {"TOXICITY": {}}}, "COMMENT_TOO_LONG"),
+        (COMMENT, "NO_REQUESTED_ATTRIBUTES"),
+        (analyze("FLIRTATION"), "INVALID_REQUEST"),
+        (analyze("TOXICITY", languages=["xx"]), "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"),
+        (analyze("TOXICITY", comment={"text": "12 34"}, languages=[]), "LANGUAGE_DETECTION_FAILED"),
+    ],
+)
+def test_refusals_come_in_googles_envelope(client: TestClient, document: dict[str, object], kind: str) -> None:
+    answer = client.post(ANALYZE, json=document)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["status"]) == (400, 400, "INVALID_ARGUMENT")
+    assert error["details"][0]["errorType"] == kind
+
+
+def test_so_do_those_of_the_service_itself(client: TestClient, stranger: TestClient, api: ModerationApi) -> None:
+    refused = stranger.post(f"{ANALYZE}?key=wl_wrong", json=analyze("TOXICITY"))
+    assert (refused.status_code, refused.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
+    assert client.get("/v1alpha1/nothing").json()["error"]["status"] == "NOT_FOUND"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "probabilities", lambda _: (_ for _ in ()).throw(ScoringError("no session")))
+        answer = client.post(ANALYZE, json=analyze("TOXICITY"))
+    assert (answer.status_code, answer.json()["error"]["status"]) == (503, "UNAVAILABLE")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_the_discovery_document_names_the_address_it_was_asked_at(client: TestClient) -> None:
+    document = client.get("/$discovery/rest?version=v1alpha1").json()
+    assert document["baseUrl"] == "http://localhost/"
+    assert set(document["resources"]["comments"]["methods"]) == {"analyze", "suggestscore"}
