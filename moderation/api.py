@@ -20,6 +20,7 @@ from moderation import schema
 from moderation.auth import KeyRing, load_keys
 from moderation.compat.perspective_routes import Perspective
 from moderation.decision import Decision
+from moderation.guards import Guards
 from moderation.metrics import ModerationMetrics
 from moderation.pipeline import Item, Moderated, Moderator
 from moderation.policy import Policy
@@ -117,11 +118,13 @@ class ModerationApi:
         keys: KeyRing | None = None,
         keep_text: bool = False,
         region: str = Settings.region,
+        guards: Guards | None = None,
     ) -> None:
         """Holds what it is given and scores the bundle's probe text."""
         self.keys = keys or KeyRing()
         self.policies = policies
         self.region = region
+        self.guards = guards
         self.perspective = Perspective.beside(moderator.bundle.path)
         self.metrics = ModerationMetrics()
         self.readiness = probe(moderator)
@@ -160,6 +163,7 @@ class ModerationApi:
             keys=load_keys(settings.keys) if settings.keys else KeyRing(),
             keep_text=settings.keep_text,
             region=settings.region,
+            guards=Guards.over(store.database, settings.rate_limit),
         )
 
     def close(self) -> None:

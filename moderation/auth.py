@@ -138,6 +138,18 @@ class KeyRing:
         Raises:
             Problem: `keys_not_configured`, `missing_key`, `invalid_key` or `missing_scope`.
         """
+        key = self.identify(caller)
+        if not key.allows(scope):
+            held = ", ".join(sorted(key.scopes))
+            raise Problem("missing_scope", f"this needs the scope {scope.value!r}; key {key.name!r} has: {held}")
+        return key
+
+    def identify(self, caller: Caller) -> ApiKey:
+        """The key that `caller` brings, whatever it may be used for.
+
+        Raises:
+            Problem: `keys_not_configured`, `missing_key` or `invalid_key`.
+        """
         if not self.keys:
             if caller.is_local:
                 return LOOPBACK
@@ -151,9 +163,6 @@ class KeyRing:
         key = self.find(secret.strip())
         if key is None:
             raise _unauthorised("invalid_key", f"the key is not in the file that {KEYS_VARIABLE} names")
-        if not key.allows(scope):
-            held = ", ".join(sorted(key.scopes))
-            raise Problem("missing_scope", f"this needs the scope {scope.value!r}; key {key.name!r} has: {held}")
         return key
 
 

@@ -7,7 +7,6 @@ from http import HTTPStatus
 from types import MappingProxyType
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -100,14 +99,3 @@ def problem_of_http_error(error: HTTPException) -> Problem:
     """The problem that stands for an error which the router itself raised (no such path, no such method)."""
     code = _CODE_OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     return Problem(code, str(error.detail), dict(error.headers or {}))
-
-
-async def on_problem(request: Request, error: Exception) -> JSONResponse:
-    """Exception handler: a `Problem` or a router's error as its response."""
-    if isinstance(error, HTTPException):
-        error = problem_of_http_error(error)
-    if not isinstance(error, Problem):
-        error = Problem("internal_error", "the service failed; the log names the request id")
-        # The server-error layer stands outside the layer that adds the id, so it is added here.
-        return problem_response(error, request_id=getattr(request.state, "request_id", None))
-    return problem_response(error)

@@ -20,9 +20,11 @@ from moderation.auth import load_keys
 from moderation.compat.errors import ERRORS, on_error
 from moderation.compat.openai_routes import openai_router
 from moderation.compat.perspective_routes import perspective_router
+from moderation.cors import cors_middleware
+from moderation.guards import add_layers
 from moderation.policy_document import load_policy
 from moderation.policy_routes import policy_router
-from moderation.request import JSON_TYPE, RequestId, caller_of, read_body
+from moderation.request import JSON_TYPE, caller_of, read_body
 from moderation.response import ModerateResponse
 from moderation.review.store import Store
 from moderation.settings import Settings
@@ -48,7 +50,7 @@ def build_app(current: Callable[[], ModerationApi]) -> FastAPI:
     """The HTTP routes over the API that `current` returns at each request; it may not exist yet when this is called."""
     body = {"requestBody": {"required": True, "content": {JSON_TYPE: {"schema": schema.request_schema()}}}}
     app = FastAPI(title="Wardline moderation", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
-    app.add_middleware(RequestId)
+    add_layers(app, current)
     for kind in ERRORS:
         app.add_exception_handler(kind, on_error)
 
@@ -106,6 +108,7 @@ def check_start(environment: Mapping[str, str]) -> Settings:
         load_policy(settings.policy)
         if settings.keys is not None:
             load_keys(settings.keys)
+        cors_middleware(environment)
         Store(settings.database).close()
     except (WardlineError, ValueError) as error:
         raise BentoMLException(f"Wardline cannot start: {error}") from error

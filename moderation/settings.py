@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from moderation.auth import KEYS_VARIABLE
 from moderation.database import DEFAULT_URL
 from moderation.policy_document import is_file
+from moderation.rate_limit import RateLimit, rate_limit_from
 from moderation.regions import check_region
 
 
@@ -31,13 +32,15 @@ class Settings:
     """Whether texts are stored beside the decisions, for reviewers to read."""
     region: str = "US"
     """Region of requests in a dialect that knows none."""
+    rate_limit: RateLimit | None = None
+    """Requests of one API key, over all workers."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """The settings that the variables WARDLINE_* name, relative paths counted from the working folder.
 
         Raises:
-            ValueError: when WARDLINE_KEEP_TEXT is neither 0 nor 1, the database is no URL, or the region is none.
+            ValueError: when a variable has a value that is not allowed; the message names both.
         """
         keep_text = environment.get("WARDLINE_KEEP_TEXT", "0")
         if keep_text not in {"0", "1"}:
@@ -55,6 +58,7 @@ class Settings:
             keys=Path(keys).absolute() if keys else None,
             keep_text=keep_text == "1",
             region=region,
+            rate_limit=rate_limit_from(environment),
         )
 
     def environment(self) -> dict[str, str]:

@@ -65,6 +65,7 @@ def test_the_status_of_each_code_is_what_clients_were_told() -> None:
         "rate_limited": 429,
         "internal_error": 500,
         "queue_unavailable": 503,
+        "scoring_failed": 503,
         "overloaded": 503,
     }
 

@@ -1,0 +1,75 @@
+"""What stands between a request and the routes: who asks, how often, and whether it asked before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from starlette.types import Scope
+
+from moderation.auth import ApiKey
+from moderation.compat.errors import refusal
+from moderation.cors import cors_middleware
+from moderation.database import Database
+from moderation.idempotency import IdempotencyLayer
+from moderation.idempotency_store import IdempotencyStore
+from moderation.problem import Problem
+from moderation.rate_limit import RateLimit
+from moderation.rate_limiter import RateLimiter, RateLimitLayer
+from moderation.request import RequestId, caller_of
+
+if TYPE_CHECKING:
+    from moderation.api import ModerationApi
+
+_EXPIRED_AT_START = 1_000
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What the layers keep in the database, so that all workers count as one."""
+
+    idempotency: IdempotencyStore
+    limiter: RateLimiter
+    limit: RateLimit | None
+    """Of every API key; None: no limit."""
+
+    @classmethod
+    def over(cls, database: Database, limit: RateLimit | None) -> Guards:
+        """The guards of a database; what has expired meanwhile is removed."""
+        idempotency = IdempotencyStore(database)
+        idempotency.purge(_EXPIRED_AT_START)
+        return cls(idempotency, RateLimiter(database), limit)
+
+
+def add_layers(app: FastAPI, current: Callable[[], ModerationApi]) -> None:
+    """Puts the layers before the routes, outermost CORS, then the request's id, its rate, its key."""
+
+    def guards() -> Guards:
+        found = current().guards
+        if found is None:
+            raise RuntimeError("this API was made without guards")
+        return found
+
+    def identify(scope: Scope) -> ApiKey | None:
+        """The caller's key; None where there is none, and the route says why."""
+        request = Request(scope)
+        try:
+            return current().keys.identify(caller_of(request, key=request.query_params.get("key")))
+        except Problem:
+            return None
+
+    def limit_of(_: ApiKey) -> RateLimit | None:
+        found = current().guards
+        return found.limit if found is not None else None
+
+    app.add_middleware(IdempotencyLayer, store=lambda: guards().idempotency, identify=identify, refuse=refusal)
+    app.add_middleware(
+        RateLimitLayer, limiter=lambda: guards().limiter, limit_of=limit_of, identify=identify, refuse=refusal
+    )
+    app.add_middleware(RequestId)
+    if (cors := cors_middleware(os.environ)) is not None:
+        kind, options = cors
+        app.add_middleware(kind, **options)
