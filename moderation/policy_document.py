@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -13,37 +12,20 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
 from jsonschema import Draft202012Validator
 
 from moderation.constraints import TIMED, check_times, quiet_period
+from moderation.document import DocumentError, DocumentPath, read_document, read_file
 from moderation.policy import Constraint, Effect, HeadPolicy, Policy, Rule
 from moderation.regions import COUNTRIES, check_region
 
 POLICIES = Path(__file__).parent / "policies"
 SCHEMA = POLICIES / "policy.schema.json"
-MAX_BYTES = 1024 * 1024
-"""Of one document."""
-_MAX_NODES, _MAX_DEPTH = 100_000, 32
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The safe loader, dates left as text; the one in C, where PyYAML has it, is ten times as fast."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
+_HINTS = dict.fromkeys(("start", "end"), "write times in quotes, '06:00'")
 _REF = re.compile(r"(?P<id>[a-z0-9]+(-[a-z0-9]+)*)(@(?P<version>[1-9][0-9]*))?")
 
-Path_ = tuple[str | int, ...]
-"""Keys and positions from the document's root to a value."""
-
-
-class PolicyError(ValueError):
-    """A document is no policy; the message names the line and the reason."""
+PolicyError = DocumentError
+"""A document is no policy; the message names the line and the reason."""
 
 
 def load_policy(ref_or_path: str | Path = "ads-default") -> Policy:
@@ -75,18 +57,17 @@ def read_policy(text: str) -> Policy:
     Raises:
         PolicyError: it is none; the message names the first wrong line and the reason.
     """
-    document, lines = _parsed(text)
-    _check_schema(document, lines)
-    policy = _policy(document)
-    for path, reason in _faults(policy, document):
-        raise PolicyError(f"line {_line(lines, path)}: {_shown(path)}: {reason}")
+    document = read_document(text)
+    document.check(_validator(), hints=_HINTS)
+    policy = _policy(document.values, digest=document.digest)
+    for path, reason in _faults(policy, document.values):
+        raise document.fault(path, reason)
     return policy
 
 
 def canonical(text: str) -> str:
     """Return the document of a YAML text as JSON: the same for any two texts of the same values."""
-    document, _ = _parsed(text)
-    return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return read_document(text).canonical
 
 
 def policy_schema() -> dict[str, Any]:
@@ -109,84 +90,10 @@ def _shipped_path(ref: str) -> Path:
 
 def _of_file(path: Path) -> Policy:
     """Return the policy in a file; every error names the file."""
-    try:
-        policy = read_policy(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"policy: found {str(path)!r}, which cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise PolicyError(f"policy {path.name}: {error}") from error
+    policy = read_file(path, read_policy, what="policy")
     if path.parent == POLICIES and path.stem != policy.ref:
         raise ValueError(f"policy {path.name}: id and version say {policy.ref!r}, allowed {path.stem!r}")
     return policy
-
-
-def _parsed(text: str) -> tuple[Any, Mapping[Path_, int]]:
-    """Return the document of a YAML text and the line of every value."""
-    size = len(text.encode("utf-8", "replace"))
-    if size > MAX_BYTES:
-        raise PolicyError(f"line 1: document: {size} bytes, allowed {MAX_BYTES}")
-    try:
-        _check_events(text)
-        node = yaml.compose(text, Loader=_Loader)
-        lines: dict[Path_, int] = {(): 1}
-        if node is not None:
-            _locate(node, (), lines)
-        return yaml.load(text, Loader=_Loader), lines
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        reason = ", ".join(part for part in (error.context, error.problem) if part)
-        raise PolicyError(f"line {mark.line + 1 if mark else 1}: no YAML: {reason}") from error
-    except yaml.YAMLError as error:
-        raise PolicyError(f"line 1: no YAML: {error}") from error
-    except ValueError as error:  # a date such as 2026-13-40 is refused as it is made
-        raise error if isinstance(error, PolicyError) else PolicyError(f"line 1: no YAML: {error}") from error
-
-
-def _check_events(text: str) -> None:
-    """Raise `PolicyError` on what unfolds: aliases, and more values or deeper ones than any policy has."""
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
-        line = event.start_mark.line + 1
-        if isinstance(event, yaml.AliasEvent):
-            raise PolicyError(f"line {line}: alias *{event.anchor}: write the value out")
-        if count > _MAX_NODES:
-            raise PolicyError(f"line {line}: document: more than {_MAX_NODES} values")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _MAX_DEPTH:
-            raise PolicyError(f"line {line}: document: nested deeper than {_MAX_DEPTH}")
-
-
-def _locate(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
-    """Note the line of a node and of all below; raise `PolicyError` on a key given twice or not text."""
-    lines[path] = node.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            _locate(value, (*path, i), lines)
-    elif isinstance(node, yaml.MappingNode):
-        counts = Counter(key.value if isinstance(key, yaml.ScalarNode) else None for key, _ in node.value)
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.tag != "tag:yaml.org,2002:str":
-                shown = key.value if isinstance(key, yaml.ScalarNode) else "a collection"
-                raise PolicyError(f"line {line}: key {shown!r} is not text; write it in quotes (region 'NO', not NO)")
-            if counts[key.value] > 1:
-                raise PolicyError(f"line {line}: key {key.value!r} is given {counts[key.value]} times, allowed once")
-            _locate(value, (*path, key.value), lines)
-            lines[*path, key.value] = line
-
-
-def _line(lines: Mapping[Path_, int], path: Path_) -> int:
-    """Return the line of a value, of the nearest above where it stands in no line of its own."""
-    while path not in lines:
-        path = path[:-1]
-    return lines[path]
-
-
-def _shown(path: Path_) -> str:
-    return ".".join(map(str, path)) or "document"
 
 
 @cache
@@ -194,19 +101,7 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator(policy_schema())
 
 
-def _check_schema(document: object, lines: Mapping[Path_, int]) -> None:
-    """Raise `PolicyError` that names the first line the schema refuses."""
-    found = [(_line(lines, tuple(error.absolute_path)), tuple(error.absolute_path), error.message)
-             for error in _validator().iter_errors(document)]  # fmt: skip
-    if found:
-        line, path, message = min(found, key=lambda fault: (fault[0], _shown(fault[1])))
-        if path and path[-1] in {"start", "end"}:
-            message = f"{message}: write times in quotes, '06:00'"
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise PolicyError(f"line {line}: {_shown(path)}: {message[:300]}{more}")
-
-
-def _policy(document: Mapping[str, Any]) -> Policy:
+def _policy(document: Mapping[str, Any], *, digest: str) -> Policy:
     """Return the policy of a document that the schema takes."""
     heads = tuple(
         HeadPolicy(
@@ -221,7 +116,6 @@ def _policy(document: Mapping[str, Any]) -> Policy:
     regions = {
         region: {head: _rule(rule) for head, rule in rules.items()} for region, rules in document["regions"].items()
     }
-    content = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return Policy(
         id=document["id"],
         version=int(document["version"]),
@@ -230,7 +124,7 @@ def _policy(document: Mapping[str, Any]) -> Policy:
         groups={group: tuple(members) for group, members in document.get("groups", {}).items()},
         zones=dict(document.get("zones", {})),
         unsupported_language=document.get("unsupported_language", "escalate"),
-        digest=hashlib.sha256(content.encode()).hexdigest(),
+        digest=digest,
     )
 
 
@@ -250,7 +144,7 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
     )  # fmt: skip
 
 
-def _faults(policy: Policy, document: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
+def _faults(policy: Policy, document: Mapping[str, Any]) -> Iterator[tuple[DocumentPath, str]]:
     """Yield what the schema cannot see: path and reason."""
     names = [head.name for head in policy.heads]
     for i, name in enumerate(names):
@@ -282,7 +176,7 @@ def _unknown(region: str) -> str | None:
     return None
 
 
-def _faults_of_groups(policy: Policy) -> Iterator[tuple[Path_, str]]:
+def _faults_of_groups(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
     for group, members in policy.groups.items():
         if group in COUNTRIES:
             yield ("groups", group), f"{group!r} is a country of ISO 3166-1; a group needs another name"
@@ -307,7 +201,7 @@ def _cycle(policy: Policy, group: str, chain: tuple[str, ...]) -> tuple[str, ...
     return None
 
 
-def _faults_of_zones(policy: Policy) -> Iterator[tuple[Path_, str]]:
+def _faults_of_zones(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
     for region, zone in policy.zones.items():
         if reason := _unknown(region):
             yield ("zones", region), reason
@@ -343,8 +237,8 @@ def _members(policy: Policy, name: str) -> tuple[str, ...]:
 
 
 def _faults_of_rule(
-    policy: Policy, rule: Rule, path: Path_, *, regions: Sequence[str] | None
-) -> Iterator[tuple[Path_, str]]:
+    policy: Policy, rule: Rule, path: DocumentPath, *, regions: Sequence[str] | None
+) -> Iterator[tuple[DocumentPath, str]]:
     """Yield the faults of one rule's constraints; `regions` None: those of all regions without a rule of their own."""
     counts = Counter(item.kind for item in rule.constraints)
     periods = []
@@ -380,7 +274,7 @@ def _without_zone(policy: Policy, regions: Sequence[str] | None) -> str:
     return ", ".join(region for region in regions if policy.zone(region) is None)
 
 
-def _overlaps(policy: Policy) -> Iterator[tuple[Path_, str]]:
+def _overlaps(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
     """Yield the heads that two groups, as near to a region as each other, both rule."""
     for region in dict.fromkeys(member for group in policy.groups for member in _members(policy, group)):
         if _unknown(region):

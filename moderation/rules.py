@@ -3,60 +3,61 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
+from typing import Literal
+
+from moderation.terms import TermFinder, longest
 
 LEXICON = Path(__file__).with_name("lexicon.tsv")
 
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-"""Thai, Lao, Burmese, Khmer, kana, Han and Hangul: no spaces between words, or particles glued to them."""
-_HANGUL = re.compile("[\uac00-\ud7af]")
-_GAP = re.compile(r"[^\S\n]*[^\w\s]?[^\S\n]*")
-"""What may stand between the words of one term: spaces and at most one sign, but no line (that is, field) break."""
+RuleEffect = Literal["evidence", "escalate", "reject"]
+"""What a match is good for: it is shown, a person decides at least, or the ad is rejected."""
+RuleMode = Literal["active", "shadow"]
+"""A shadow rule is only logged and changes nothing."""
 
 
 @dataclass(frozen=True)
 class RuleMatch:
-    """A term of the lexicon in a text."""
+    """A term or a pattern in a text."""
 
     head: str
     term: str
-    """As the lexicon spells it."""
+    """As its list spells it; of a rule with a pattern, the pattern."""
     start: int
     """First code point, counted in the text that was searched."""
     end: int
     """One past the last code point."""
+    rule: str = "lexicon"
+    """`id@version/name` of the rule, `lexicon` for the shipped terms."""
+    effect: RuleEffect = "evidence"
+    mode: RuleMode = "active"
 
 
 @dataclass(frozen=True)
-class _Words:
-    """A spaced term: its words, as they are compared."""
+class Term:
+    """One line of the lexicon."""
 
+    text: str
     head: str
-    term: str
-    words: tuple[str, ...]
+    languages: frozenset[str] = frozenset()
+    """Codes of ISO 639 without a region; none: of every language."""
 
 
-@dataclass(frozen=True)
 class RuleSignal:
-    """The compiled lexicon: one pass over the words of a text, one over its unspaced stretches.
+    """The compiled lexicon; `TermFinder` says what counts as a word."""
 
-    Words are compared whole and in lower case; no stemming, so `casinos` and a Turkish case ending are not found. Thai,
-    Chinese and Japanese terms are found anywhere, Korean ones at the start of a word.
-    """
+    def __init__(self, terms: Iterable[Term]) -> None:
+        """Compile the terms.
 
-    heads: tuple[str, ...]
-    """The heads that have terms, sorted."""
-    spaced: Mapping[str, tuple[_Words, ...]]
-    """First word -> terms, longest first."""
-    unspaced: Mapping[str, str]
-    """Term -> head."""
-    pattern: re.Pattern[str]
-    """Any of the unspaced terms, longest first."""
+        Raises:
+            ValueError: a term has no letter and no digit.
+        """
+        self._terms = tuple(terms)
+        self._finder = TermFinder([term.text for term in self._terms])
+        self.heads = tuple(sorted({term.head for term in self._terms}))
+        """The heads that have terms, sorted."""
 
     @classmethod
     def load(cls, path: str | Path = LEXICON) -> RuleSignal:
@@ -65,96 +66,45 @@ class RuleSignal:
         Raises:
             ValueError: a line is not of that form, or a term is listed twice; the message names the line.
         """
-        return cls.of(_read(Path(path)))
+        return cls(_read(Path(path)))
 
     @classmethod
     def of(cls, terms: Mapping[str, str]) -> RuleSignal:
-        """Return the signal of a mapping from term to head."""
-        spaced: dict[str, list[_Words]] = {}
-        unspaced: dict[str, str] = {}
-        for term, head in terms.items():
-            folded = _fold(unicodedata.normalize("NFKC", term))
-            if _UNSPACED.search(folded):
-                unspaced[folded] = head
-            else:
-                words = tuple(word.group() for word in _word_pattern().finditer(folded))
-                spaced.setdefault(words[0], []).append(_Words(head, term, words))
-        longest_first = sorted(unspaced, key=lambda term: (-len(term), term))
-        return cls(
-            heads=tuple(sorted(set(terms.values()))),
-            spaced={first: tuple(sorted(own, key=_longest_first)) for first, own in spaced.items()},
-            unspaced=unspaced,
-            pattern=re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"),
+        """Return the signal of a mapping from term to head; raise `ValueError` for a term without a word."""
+        return cls(Term(text, head) for text, head in terms.items())
+
+    def find(self, text: str, language: str | None = None) -> tuple[RuleMatch, ...]:
+        """Return the terms in a text, left to right; where they overlap, the first and then the longest alone.
+
+        Args:
+            text: one that `normalise` made canonical; offsets count its code points.
+            language: code of ISO 639, to look for its terms only, and those of no language; None: for all.
+        """
+        occurrences = self._finder.find(text)
+        if language is not None:
+            occurrences = [each for each in occurrences if _is_in(self._terms[each.term], language)]
+        return tuple(
+            RuleMatch(self._terms[term].head, self._terms[term].text, start, end)
+            for start, end, term in longest(occurrences)
         )
 
-    def find(self, text: str) -> tuple[RuleMatch, ...]:
-        """Return the terms in a text, left to right; where two begin together, the longer one alone.
 
-        The text is one that `normalise` made canonical; offsets count its code points.
-        """
-        folded = _fold(text)
-        matches = [*self._find_spaced(folded), *self._find_unspaced(folded)]
-        return tuple(sorted(matches, key=lambda match: (match.start, match.end)))
-
-    def _find_spaced(self, folded: str) -> Iterable[RuleMatch]:
-        """Yield the terms of spaced scripts that do not overlap."""
-        words = list(_word_pattern().finditer(folded))
-        after = 0
-        for index, word in enumerate(words):
-            if index < after:
-                continue
-            for term in self.spaced.get(word.group(), ()):
-                following = words[index : index + len(term.words)]
-                if _same_words(folded, following, term.words):
-                    yield RuleMatch(term.head, term.term, word.start(), following[-1].end())
-                    after = index + len(term.words)
-                    break
-
-    def _find_unspaced(self, folded: str) -> Iterable[RuleMatch]:
-        """Yield the terms of unspaced scripts that do not overlap."""
-        for match in self.pattern.finditer(folded):
-            before = folded[max(0, match.start() - 1) : match.start()]
-            if not (_HANGUL.match(match.group()) and _HANGUL.match(before)):
-                yield RuleMatch(self.unspaced[match.group()], match.group(), match.start(), match.end())
+def _is_in(term: Term, language: str) -> bool:
+    return not term.languages or language in term.languages
 
 
-def _read(path: Path) -> dict[str, str]:
-    """Return term -> head of a lexicon file."""
-    terms: dict[str, str] = {}
+def _read(path: Path) -> list[Term]:
+    """Return the terms of a lexicon file."""
+    terms: dict[str, Term] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line or line.startswith("#"):
             continue
         cells = line.split("\t")
         if len(cells) != 3 or not cells[0] or not re.search(r"\w", cells[1]):
             raise ValueError(f"{path.name} line {number}: found {line!r}, allowed head, term, languages between tabs")
-        if cells[1] in terms:
-            raise ValueError(f"{path.name} line {number}: term {cells[1]!r} is listed twice")
-        terms[cells[1]] = cells[0]
-    return terms
-
-
-def _longest_first(term: _Words) -> tuple[int, str]:
-    """Return the sort key that puts terms of more words first."""
-    return -len(term.words), term.term
-
-
-def _same_words(folded: str, found: list[re.Match[str]], words: tuple[str, ...]) -> bool:
-    """Return whether the found words are the term's, with nothing but a gap between them."""
-    if tuple(word.group() for word in found) != words:
-        return False
-    return all(_GAP.fullmatch(folded, before.end(), after.start()) for before, after in pairwise(found))
-
-
-def _fold(text: str) -> str:
-    """Return the text in lower case with its length kept, so that offsets hold."""
-    return text.replace("İ", "i").lower()  # the only letter whose lower case is longer than itself
-
-
-@cache
-def _word_pattern() -> re.Pattern[str]:
-    r"""Return the pattern of one word: letters, digits and their combining marks.
-
-    `\w` alone leaves out the marks and would cut Hindi, Tamil or pointed Arabic words at every vowel sign.
-    """
-    marks = [code for code in range(0x300, 0x10000) if unicodedata.category(chr(code))[0] == "M"]
-    return re.compile(f"[\\w{re.escape(''.join(map(chr, marks)))}]+")
+        head, term, tags = cells
+        if term in terms:
+            raise ValueError(f"{path.name} line {number}: term {term!r} is listed twice")
+        languages = (tag.split("-")[0].strip() for tag in tags.split(","))
+        terms[term] = Term(term, head, frozenset(filter(None, languages)))
+    return list(terms.values())

@@ -184,7 +184,7 @@ class VerdictRow(Base):
     created_at: Mapped[datetime]
 
 
-def _append_only(table: Table) -> None:
+def append_only(table: Table) -> None:
     """Let SQLite itself refuse changes; in PostgreSQL grant the service INSERT and SELECT alone."""
     for verb in ("UPDATE", "DELETE"):
         trigger = DDL(  # type: ignore[no-untyped-call]
@@ -195,4 +195,4 @@ def _append_only(table: Table) -> None:
 
 
 for _name in ("decisions", "verdicts", "policies", "publications", "thresholds"):
-    _append_only(Base.metadata.tables[_name])
+    append_only(Base.metadata.tables[_name])

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.rules import LEXICON, RuleMatch, RuleSignal
+from moderation.rules import LEXICON, RuleMatch, RuleSignal, Term
+from retrieval_shared.text import normalise
 
 TERMS = {
     "wine": "alcohol_tobacco",
@@ -74,10 +75,59 @@ def test_a_match_has_head_term_and_offsets(signal: RuleSignal) -> None:
         ("İçki dükkanı", ["İçki dükkanı"]),
         ("🍷wine🍷", ["wine"]),
         ("wine\u0301", []),
+        ("wine\u0301 wine", ["wine"]),
+        ("人気wine店", ["wine"]),
+        ("wineを飲む", ["wine"]),
     ],
 )
 def test_where_terms_are_found(signal: RuleSignal, text: str, expected: list[str]) -> None:
     assert found(signal, text) == expected
+
+
+def test_a_lexicon_match_is_evidence_of_the_lexicon_and_nothing_more(signal: RuleSignal) -> None:
+    (match,) = signal.find("wine")
+    assert (match.rule, match.effect, match.mode) == ("lexicon", "evidence", "active")
+
+
+def test_a_disguised_term_is_found_in_canonical_text(signal: RuleSignal) -> None:
+    sent = "w1ne, w\u0456ne, w\u200bine shop, W I N E"
+    assert found(signal, normalise(sent).canonical) == ["wine", "wine", "wine shop", "WINE"]
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [(None, ["gift", "casino", "lotto"]), ("en", ["gift", "lotto"]), ("de", ["casino", "lotto"]), ("fr", ["lotto"])],
+)
+def test_a_language_leaves_out_the_terms_of_others(language: str | None, expected: list[str]) -> None:
+    signal = RuleSignal(
+        [
+            Term("gift", "scam", frozenset({"en"})),
+            Term("casino", "gambling", frozenset({"de", "it"})),
+            Term("lotto", "gambling"),
+        ]
+    )
+    assert [match.term for match in signal.find("gift casino lotto", language)] == expected
+
+
+def test_a_longer_term_of_another_language_hides_nothing() -> None:
+    signal = RuleSignal([Term("wine", "a", frozenset({"en"})), Term("wine shop", "a", frozenset({"de"}))])
+    assert [match.term for match in signal.find("wine shop", "en")] == ["wine"]
+    assert [match.term for match in signal.find("wine shop")] == ["wine shop"]
+
+
+def test_languages_of_a_lexicon_lose_their_regions(tmp_path: Path) -> None:
+    path = tmp_path / "terms.tsv"
+    path.write_text("gambling\tkasino\tde,en-AU\ngambling\tlotto\t\n", encoding="utf-8")
+    signal = RuleSignal.load(path)
+    told = {
+        language: [match.term for match in signal.find("kasino lotto", language)] for language in ("de", "en", "fr")
+    }
+    assert told == {"de": ["kasino", "lotto"], "en": ["kasino", "lotto"], "fr": ["lotto"]}
+
+
+def test_a_term_without_a_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="term: found '!!', allowed text with a letter or a digit"):
+        RuleSignal.of({"wine": "alcohol_tobacco", "!!": "scam"})
 
 
 def test_the_capital_dotted_i_is_the_only_letter_that_grows_in_lower_case() -> None:
@@ -88,7 +138,7 @@ def test_the_capital_dotted_i_is_the_only_letter_that_grows_in_lower_case() -> N
 def test_matches_are_in_order_inside_the_text_and_do_not_overlap(text: str) -> None:
     matches = RuleSignal.of(TERMS).find(text)
     assert all(0 <= match.start < match.end <= len(text) for match in matches)
-    assert all(match.term in TERMS or match.term == match.term.lower() for match in matches)
+    assert all(match.term in TERMS for match in matches)
     for before, after in zip(matches[:-1], matches[1:], strict=True):
         assert before.end <= after.start
 
