@@ -18,11 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from moderation import schema
 from moderation.auth import KeyRing, load_keys
+from moderation.bank import StoredBank
+from moderation.bank_api import BankApi
 from moderation.compat.perspective_routes import Perspective
 from moderation.decision import Decision
 from moderation.guards import Guards
+from moderation.item import Item
 from moderation.metrics import ModerationMetrics
-from moderation.pipeline import Item, Moderated, Moderator
+from moderation.pipeline import Moderated, Moderator
 from moderation.policy import Policy
 from moderation.policy_api import PolicyApi
 from moderation.policy_document import is_file, list_policies
@@ -38,8 +41,11 @@ from moderation.response import (
 )
 from moderation.review.queue import ReviewQueue
 from moderation.review.store import Store
+from moderation.rule_api import RuleApi
+from moderation.rule_store import RuleStore
 from moderation.schema import Batch, parse_request
 from moderation.settings import Settings
+from moderation.signal_sources import NO_SOURCES, SignalSources
 from moderation.thresholds import Thresholds
 from retrieval_shared.bundle import Bundle
 from retrieval_shared.errors import ScoringError
@@ -92,7 +98,14 @@ class Scorer(Protocol):
     def language(self, text: str) -> Language:
         """The language of a text."""
 
-    def moderate_and_count(self, items: Sequence[Item], *, explain: bool, policy: Policy | None = None) -> Moderated:
+    def moderate_and_count(
+        self,
+        items: Sequence[Item],
+        *,
+        explain: bool,
+        policy: Policy | None = None,
+        sources: SignalSources = NO_SOURCES,
+    ) -> Moderated:
         """One decision per item, in order, and the tokens of their texts."""
 
 
@@ -115,6 +128,8 @@ class ModerationApi:
         queue: Recorder,
         policies: PolicyApi,
         *,
+        rules: RuleApi | None = None,
+        bank: BankApi | None = None,
         keys: KeyRing | None = None,
         keep_text: bool = False,
         region: str = Settings.region,
@@ -123,6 +138,8 @@ class ModerationApi:
         """Holds what it is given and scores the bundle's probe text."""
         self.keys = keys or KeyRing()
         self.policies = policies
+        self.rules = rules
+        self.bank = bank
         self.region = region
         self.guards = guards
         self.perspective = Perspective.beside(moderator.bundle.path)
@@ -152,7 +169,8 @@ class ModerationApi:
         Raises:
             ValueError: when the policy's file or the keys file cannot be used.
         """
-        versions = PolicyStore(store.database, list_policies())
+        database, heads = store.database, moderator.heads
+        versions = PolicyStore(database, list_policies())
         if is_file(settings.policy):
             versions.add(Path(settings.policy).read_text(encoding="utf-8"), by="file")
         follow = "@" not in settings.policy and not is_file(settings.policy)
@@ -160,10 +178,12 @@ class ModerationApi:
             moderator,
             ReviewQueue(store),
             PolicyApi(versions, store, served=moderator.policy, follow=follow, thresholds=moderator.thresholds),
+            rules=RuleApi(RuleStore(database), store, heads=heads),
+            bank=BankApi(StoredBank(database), heads=heads),
             keys=load_keys(settings.keys) if settings.keys else KeyRing(),
             keep_text=settings.keep_text,
             region=settings.region,
-            guards=Guards.over(store.database, settings.rate_limit),
+            guards=Guards.over(database, settings.rate_limit),
         )
 
     def close(self) -> None:
@@ -288,7 +308,11 @@ class ModerationApi:
     def _moderated(self, items: Sequence[Item], policy: Policy, *, explain: bool) -> Moderated:
         if not items:
             return Moderated([], 0)
-        return self._moderator.moderate_and_count(items, explain=explain, policy=policy)
+        sources = SignalSources(
+            rule_sets=self.rules.in_force() if self.rules is not None else (),
+            bank=self.bank.bank if self.bank is not None else None,
+        )
+        return self._moderator.moderate_and_count(items, explain=explain, policy=policy, sources=sources)
 
     def _record(self, decisions: Sequence[Decision], items: Sequence[Item]) -> list[Decision]:
         try:

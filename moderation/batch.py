@@ -16,7 +16,7 @@ from moderation.schema import FIELDS, Entrant, parse_item
 from retrieval_shared.records import Record, RecordFailure, scan_records, write_records
 
 if TYPE_CHECKING:
-    from moderation.pipeline import Item
+    from moderation.item import Item
     from moderation.review.queue import ReviewQueue
 
 _ASIDE = ("language", "context")

@@ -16,6 +16,7 @@ from moderation.regions import DEFAULT_REGION, check_region
 from moderation.thresholds import HeadThreshold, Thresholds
 
 if TYPE_CHECKING:
+    from moderation.signals import Signal
     from retrieval_shared.language import Language
     from retrieval_shared.text import Obfuscation
 
@@ -123,6 +124,8 @@ class RegionDecision:
     reasons: tuple[str, ...]
     degraded: bool
     review_id: str | None = None
+    signals: tuple[Signal, ...] = ()
+    """What rules of one's own and the bank found, shadow rules too; `apply_signals` says what follows from them."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import structlog
@@ -15,44 +14,41 @@ from numpy.typing import NDArray
 
 from moderation.classifier import SLOT, Classifier, Scores
 from moderation.decision import (
-    Context,
     Decision,
     Evidence,
-    ItemError,
+    RegionDecision,
     decide,
     decide_failed,
     escalate_unsupported,
     with_evidence,
 )
 from moderation.evidence import find_spans
+from moderation.item import Item, read_item
 from moderation.policy import Policy
 from moderation.policy_document import load_policy
 from moderation.regions import check_region
 from moderation.rules import RuleSignal
+from moderation.signal_sources import NO_SOURCES, SignalSources
+from moderation.signals import apply_signals, quote, with_places
 from moderation.thresholds import load_thresholds
 from retrieval_shared.bundle import BASE_WEIGHTS, CALIBRATION, GRAPH, THRESHOLDS, Bundle, load_bundle
 from retrieval_shared.errors import BundleError, ScoringError
 from retrieval_shared.language import Language, LanguageIdentifier
-from retrieval_shared.text import FIELD_ORDER, FieldText, join_fields, normalise
+from retrieval_shared.text import FieldText, NormalisedText, join_fields, normalise
 
 log = structlog.get_logger()
 
-MAX_RULE_EVIDENCE = 3
-"""Lexicon terms shown per head and item."""
+MAX_LEXICON_EVIDENCE = 3
+"""Terms of the lexicon shown per head and item."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """One ad, listing or post."""
+class Basis:
+    """What decides beside the model, the same for every item of a call."""
 
-    id: str
-    fields: Mapping[str, str]
-    """Field name -> text; `title`, `body`, `cta`, `landing_text`, or `text` alone."""
-    regions: tuple[str, ...] = ()
-    """Target regions, ISO 3166-1 alpha-2 or 3166-2."""
-    language: str | None = None
-    """Language the caller knows the text to be in; None lets it be identified."""
-    context: Context = field(default_factory=Context)
+    policy: Policy
+    sources: SignalSources = NO_SOURCES
+    explain: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class Moderator:
         except ValueError as error:
             raise BundleError(f"bundle {bundle.path}: {error}") from error
         self._check_heads()
-        self._rules = RuleSignal.load()
+        self._lexicon = RuleSignal.load()
         self._identifier = LanguageIdentifier(frozenset(bundle.manifest.languages))
 
     @classmethod
@@ -126,10 +122,10 @@ class Moderator:
     @property
     def versions(self) -> dict[str, str]:
         """Return what a decision depends on, for the record."""
-        return self.versions_under(self.policy)
+        return self._versions(Basis(self.policy))
 
-    def versions_under(self, policy: Policy) -> dict[str, str]:
-        """Return what a decision under a policy depends on."""
+    def _versions(self, basis: Basis) -> dict[str, str]:
+        policy = basis.policy
         manifest = self.bundle.manifest
         graph = self.bundle.sha256(GRAPH)[:12]
         return {
@@ -141,6 +137,7 @@ class Moderator:
             "thresholds": self.thresholds.id,
             "policy_set": policy.ref,
             "policy_digest": policy.digest[:12],
+            **basis.sources.versions,
         }
 
     def probabilities(self, texts: Sequence[str], region: str | None = None) -> NDArray[np.float32]:
@@ -190,6 +187,7 @@ class Moderator:
         *,
         explain: bool = True,
         policy: Policy | None = None,
+        sources: SignalSources = NO_SOURCES,
     ) -> Moderated:
         """Return what `moderate` returns, and the number of tokens read.
 
@@ -198,6 +196,7 @@ class Moderator:
             regions: as in `moderate`.
             explain: as in `moderate`.
             policy: decides in place of the moderator's own; it has the same heads (`Policy.check_heads`).
+            sources: rules of one's own and the bank; their heads are among the policy's.
         """
         for region in regions or ():
             check_region(region)
@@ -209,46 +208,47 @@ class Moderator:
                 ready.append((i, read))
             else:
                 decisions[i] = read
-        made = self._decide_all([item for _, item in ready], policy or self.policy, explain=explain)
+        basis = Basis(policy or self.policy, sources, explain)
+        made = self._decide_all([item for _, item in ready], basis)
         for (i, _), decision in zip(ready, made.decisions, strict=True):
             decisions[i] = decision
         return Moderated([decision for decision in decisions if decision is not None], made.tokens)
 
-    def _decide_all(self, items: Sequence[Item], policy: Policy, *, explain: bool) -> Moderated:
+    def _decide_all(self, items: Sequence[Item], basis: Basis) -> Moderated:
         texts = [join_fields(item.fields) for item in items]
         try:
             scores = self._classifier.score([text.text for text in texts])
             decisions = [
-                self._decide(item, text, scores, policy, row=i, explain=explain)
+                self._decide(item, text, scores, basis, row=i)
                 for i, (item, text) in enumerate(zip(items, texts, strict=True))
             ]
             return Moderated(decisions, scores.tokens)
         except ScoringError as error:
             if len(items) > 1:  # one by one, so that a text the encoder fails on takes no neighbour with it
-                alone = [self._decide_all([item], policy, explain=explain) for item in items]
+                alone = [self._decide_all([item], basis) for item in items]
                 return Moderated([each for one in alone for each in one.decisions], sum(one.tokens for one in alone))
             log.error("scoring failed", items=len(items), reason=str(error))
             failed = [
-                self._failed(item, text, policy, reason=str(error)) for item, text in zip(items, texts, strict=True)
+                self._failed(item, text, basis, reason=str(error)) for item, text in zip(items, texts, strict=True)
             ]
             return Moderated(failed, tokens=0)
 
-    def _decide(
-        self, item: Item, text: FieldText, scores: Scores, policy: Policy, *, row: int, explain: bool
-    ) -> Decision:
+    def _decide(self, item: Item, text: FieldText, scores: Scores, basis: Basis, *, row: int) -> Decision:
         probabilities = {h: float(p) for h, p in zip(self.heads, scores.probabilities[row], strict=True)}
-        language = self._language(item, scores.normalised[row].canonical)
+        normalised = scores.normalised[row]
+        language = self._language(item, normalised.canonical)
         at = self._clock()
         regions = [
             decide(
-                probabilities, region=r, policy=policy, thresholds=self.thresholds, context=item.context, at=at
+                probabilities, region=r, policy=basis.policy, thresholds=self.thresholds, context=item.context, at=at
             )
             for r in item.regions
         ]  # fmt: skip
-        regions = [escalate_unsupported(region, language=language, policy=policy) for region in regions]
-        if explain:
+        regions = [escalate_unsupported(region, language=language, policy=basis.policy) for region in regions]
+        regions = _with_signals(regions, text, normalised, language, basis)
+        if basis.explain:
             flagged = dict.fromkeys(entry.policy for region in regions for entry in region.entries)
-            evidence = self._evidence(text, scores, row=row, heads=list(flagged))
+            evidence = self._evidence(text, normalised, list(flagged))
             regions = [with_evidence(region, evidence) for region in regions]
         return Decision(
             id=item.id,
@@ -257,41 +257,44 @@ class Moderator:
             language=language,
             decisions=tuple(regions),
             probabilities=probabilities,
-            obfuscation=scores.normalised[row].obfuscation,
-            versions=self.versions_under(policy),
+            obfuscation=normalised.obfuscation,
+            versions=self._versions(basis),
             text_sha256=_sha256(text),
             decided_at=at,
         )
 
-    def _evidence(self, text: FieldText, scores: Scores, *, row: int, heads: list[str]) -> dict[str, list[Evidence]]:
+    def _evidence(self, text: FieldText, normalised: NormalisedText, heads: list[str]) -> dict[str, list[Evidence]]:
         """Return evidence per head, its spans counted in the fields as they were sent."""
         if not heads:
             return {}
-        normalised = scores.normalised[row]
         evidence: dict[str, list[Evidence]] = {head: [] for head in heads}
         for head, span in find_spans(self._classifier, normalised.canonical, heads).items():
             start, end = normalised.original_span(span.start, span.end)
-            evidence[head].append(_locate(text, start, end, weight=span.drop, source="model"))
-        for match in self._rules.find(normalised.canonical):
+            evidence[head].append(quote(text, start, end, weight=span.drop, source="model"))
+        for match in self._lexicon.find(normalised.canonical):
             shown = sum(piece.source == "rule" for piece in evidence.get(match.head, ()))
-            if match.head in evidence and shown < MAX_RULE_EVIDENCE:
+            if match.head in evidence and shown < MAX_LEXICON_EVIDENCE:
                 start, end = normalised.original_span(match.start, match.end)
-                evidence[match.head].append(_locate(text, start, end, weight=0.0, source="rule"))
+                evidence[match.head].append(quote(text, start, end, weight=0.0, source="rule"))
         return evidence
 
-    def _failed(self, item: Item, text: FieldText, policy: Policy, *, reason: str) -> Decision:
-        failed = tuple(decide_failed(region=region, policy=policy, reason=reason) for region in item.regions)
+    def _failed(self, item: Item, text: FieldText, basis: Basis, *, reason: str) -> Decision:
+        """Return the decision about an item that could not be scored: what the policy, rules and bank say without."""
+        normalised = normalise(text.text)
+        language = self._language(item, normalised.canonical)
+        regions = [decide_failed(region=region, policy=basis.policy, reason=reason) for region in item.regions]
         return Decision(
             id=item.id,
             status="ok",
             error=None,
-            language=self._language(item, text.text),
-            decisions=failed,
+            language=language,
+            decisions=tuple(_with_signals(regions, text, normalised, language, basis)),
             probabilities={},
             obfuscation=None,
-            versions=self.versions_under(policy),
+            versions=self._versions(basis),
             degraded=True,
             text_sha256=_sha256(text),
+            decided_at=self._clock(),
         )
 
     def _language(self, item: Item, reading: str) -> Language:
@@ -312,91 +315,17 @@ class Moderator:
                 )
 
 
-def read_item(raw: Item | Mapping[str, object], *, default_id: str, regions: tuple[str, ...]) -> Item | Decision:
-    """Return the item `raw` describes, or the error decision that says why it is none."""
-    if isinstance(raw, Item):
-        item = raw if raw.regions else replace(raw, regions=regions)
-    elif not isinstance(raw, Mapping):
-        return _error(default_id, "invalid_item", f"found {type(raw).__name__}, expected a mapping")
-    else:
-        given = raw.get("fields")
-        source = raw if given is None else given
-        if not isinstance(source, Mapping):
-            return _error(
-                str(raw.get("id", default_id)), "invalid_item", "fields: expected a mapping of names to texts"
-            )
-        names = source if given is not None else [n for n in FIELD_ORDER if n in raw]
-        texts = {str(name): source[name] for name in names if source[name] is not None}
-        wrong = [name for name, value in texts.items() if not isinstance(value, str)]
-        own = raw.get("regions")
-        if wrong or not (own is None or isinstance(own, Sequence)) or isinstance(own, str):
-            bad = f"field {wrong[0]!r}" if wrong else "regions"
-            return _error(str(raw.get("id", default_id)), "invalid_item", f"{bad}: expected text, or a list of regions")
-        try:
-            context = _read_context(raw.get("context"))
-        except (ValueError, TypeError) as wrong_context:
-            return _error(str(raw.get("id", default_id)), "invalid_item", f"context: {wrong_context}")
-        language = raw.get("language")
-        item = Item(
-            id=str(raw.get("id", default_id)),
-            fields={name: str(value) for name, value in texts.items()},
-            regions=tuple(str(region) for region in own) if own else regions,
-            language=language if isinstance(language, str) else None,
-            context=context,
-        )
-    return item if (error := _fault(item)) is None else _error(item.id, *error)
-
-
-def _read_context(given: object) -> Context:
-    """Return the context a caller gave: none, one, or a mapping with the names of its fields."""
-    if given is None or isinstance(given, Context):
-        return given or Context()
-    if not isinstance(given, Mapping):
-        raise ValueError(f"found {type(given).__name__}, expected a mapping")
-    allowed = {each.name for each in fields(Context)}
-    unknown = sorted(str(name) for name in given if name not in allowed)
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}, allowed: {', '.join(sorted(allowed))}")
-    for name in ("certificates", "disclosures"):
-        if isinstance(given.get(name), str):
-            raise ValueError(f"{name}: found {given[name]!r}, expected a list")
-    told = {name: frozenset(map(str, given[name])) for name in ("certificates", "disclosures") if given.get(name)}
-    at = given.get("scheduled_at")
-    when = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return Context(**{**given, "certificates": frozenset(), **told, "scheduled_at": when})
-
-
-def _fault(item: Item) -> tuple[str, str] | None:
-    if not any(text.strip() for text in item.fields.values()):
-        return "empty_text", "the item has no text in any field"
-    if not item.regions:
-        return "no_region", "the item names no target region and the call names none"
-    for region in item.regions:
-        try:
-            check_region(region)
-        except ValueError as error:
-            return "unknown_region", str(error)
-    return None
-
-
-def _error(item_id: str, code: str, message: str) -> Decision:
-    return Decision(
-        id=item_id,
-        status="error",
-        error=ItemError(code=code, message=message),
-        language=None,
-        decisions=(),
-        probabilities={},
-        obfuscation=None,
-        versions={},
-    )
-
-
-def _locate(text: FieldText, start: int, end: int, *, weight: float, source: Literal["model", "rule"]) -> Evidence:
-    name, first, last = text.locate(start, end)
-    span = next(span for span in text.fields if span.name == name)
-    quoted = text.text[span.start + first : span.start + last]
-    return Evidence(field=name, start=first, end=last, text=quoted, weight=round(weight, 4), source=source)
+def _with_signals(
+    regions: Sequence[RegionDecision], text: FieldText, normalised: NormalisedText, language: Language, basis: Basis
+) -> list[RegionDecision]:
+    """Return the decisions with what rules and the bank say; one per region of an item."""
+    found = basis.sources.find(normalised.canonical, language=language, regions=[region.region for region in regions])
+    applied = [apply_signals(region, found[region.region], policy=basis.policy) for region in regions]
+    if not basis.explain:
+        return applied
+    return [
+        replace(region, signals=with_places(region.signals, text=text, normalised=normalised)) for region in applied
+    ]
 
 
 def _sha256(text: FieldText) -> str:

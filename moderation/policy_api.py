@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from moderation.policy import Policy
-from moderation.policy_diff import differences, rule_json
+from moderation.policy_diff import comparison, rule_json
 from moderation.policy_document import PolicyError, read_policy
 from moderation.policy_store import PolicyConflictError, PolicyStore, UnknownPolicyError
 from moderation.problem import Problem
 from moderation.replay import backtest
+from moderation.request_model import RequestModel, read_request
 from moderation.thresholds import HeadThreshold, Thresholds
 
 if TYPE_CHECKING:
     from moderation.review.store import LoggedDecision, Store
 
 log = structlog.get_logger()
-T = TypeVar("T", bound=BaseModel)
 
 LITTLE_DATA = 200
 """Positive rows below which a head says that it was fitted on little."""
@@ -30,25 +30,21 @@ MAX_BACKTEST = 1_000_000
 """Stored decisions of one backtest."""
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DiffRequest(_Closed):
+class DiffRequest(RequestModel):
     """Two references."""
 
     before: str
     after: str
 
 
-class CutRequest(_Closed):
+class CutRequest(RequestModel):
     """Two cuts of a head's probability."""
 
     escalate: float = Field(ge=0, le=1)
     act: float = Field(ge=0, le=1)
 
 
-class BacktestRequest(_Closed):
+class BacktestRequest(RequestModel):
     """What to try out, and on which stored decisions."""
 
     policy: str | None = None
@@ -155,14 +151,12 @@ class PolicyApi:
 
     def diff(self, request: object) -> dict[str, Any]:
         """Return what changes between two policies."""
-        wanted = _read(DiffRequest, request)
-        before, after = self.get(wanted.before), self.get(wanted.after)
-        changes = [change.to_json() for change in differences(before, after)]
-        return {"before": before.ref, "after": after.ref, "changes": changes}
+        wanted = read_request(DiffRequest, request)
+        return comparison(self.get(wanted.before), self.get(wanted.after))
 
     def backtest(self, request: object) -> dict[str, Any]:
         """Return what a policy or thresholds would have made of stored decisions."""
-        wanted = _read(BacktestRequest, request)
+        wanted = read_request(BacktestRequest, request)
         if wanted.policy is not None and wanted.document is not None:
             raise Problem("invalid_request", "policy, document: both are given, allowed one of them")
         try:
@@ -208,13 +202,3 @@ class PolicyApi:
             return self._thresholds
         tried = {name: HeadThreshold(cut.escalate, cut.act, "tried in a backtest", 0, 0) for name, cut in cuts.items()}
         return Thresholds.of(prevalence=self._thresholds.prevalence, heads={**self._thresholds.heads, **tried})
-
-
-def _read(kind: type[T], request: object) -> T:
-    """Return a request of a kind; raise `Problem` that names the first wrong key."""
-    try:
-        return kind.model_validate(request)
-    except ValidationError as error:
-        first: Mapping[str, Any] = error.errors()[0]
-        where: Sequence[object] = first["loc"]
-        raise Problem("invalid_request", f"{'.'.join(map(str, where)) or 'body'}: {first['msg']}") from error

@@ -23,6 +23,8 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = MappingProxyType(
         "keys_not_configured": (HTTPStatus.UNAUTHORIZED, "No API keys are configured"),
         "missing_scope": (HTTPStatus.FORBIDDEN, "The API key lacks a scope"),
         "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this path"),
+        "unknown_rules": (HTTPStatus.NOT_FOUND, "The rules do not exist"),
+        "unknown_entry": (HTTPStatus.NOT_FOUND, "The bank has no such entry"),
         "unknown_policy": (HTTPStatus.NOT_FOUND, "The policy does not exist"),
         "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
         "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
@@ -33,6 +35,8 @@ PROBLEMS: Mapping[str, tuple[HTTPStatus, str]] = MappingProxyType(
         "too_many_items": (HTTPStatus.UNPROCESSABLE_ENTITY, "The request has too many items"),
         "unknown_policy_set": (HTTPStatus.UNPROCESSABLE_ENTITY, "The policy set is not served here"),
         "invalid_policy": (HTTPStatus.UNPROCESSABLE_ENTITY, "The document is no policy that can be used here"),
+        "invalid_rules": (HTTPStatus.UNPROCESSABLE_ENTITY, "The document is no set of rules that can be used here"),
+        "rules_conflict": (HTTPStatus.CONFLICT, "The rules stand against what is there"),
         "policy_conflict": (HTTPStatus.CONFLICT, "The policy stands against what is there"),
         "idempotency_in_progress": (
             HTTPStatus.CONFLICT,

@@ -14,6 +14,7 @@ from moderation.decision import Action, RegionDecision, decide, decide_failed, e
 from moderation.policy import Policy
 from moderation.policy_store import PolicyStore, UnknownPolicyError
 from moderation.review.queue import entry_json
+from moderation.signals import apply_signals
 from moderation.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -90,19 +91,22 @@ class Backtest:
 
 
 def decide_again(row: LoggedDecision, *, policy: Policy, thresholds: Thresholds) -> RegionDecision:
-    """Return what a policy and thresholds make of a stored decision.
+    """Return what a policy and thresholds make of a stored decision; rules and bank find what they found then.
 
     Raises:
         ValueError: they lack a head that was scored.
     """
     if not row.probabilities:
         reason = next((text.removeprefix(NOT_SCORED) for text in row.reasons if text.startswith(NOT_SCORED)), "")
-        return decide_failed(region=row.region, policy=policy, reason=reason)
+        failed = decide_failed(region=row.region, policy=policy, reason=reason)
+        return apply_signals(failed, row.signals, policy=policy)
     found = decide(
         row.probabilities, region=row.region, policy=policy, thresholds=thresholds, context=row.context,
         at=row.created_at,
     )  # fmt: skip
-    return found if row.language is None else escalate_unsupported(found, language=row.language, policy=policy)
+    if row.language is not None:
+        found = escalate_unsupported(found, language=row.language, policy=policy)
+    return apply_signals(found, row.signals, policy=policy)
 
 
 def replay(rows: Iterable[LoggedDecision], policies: PolicyStore) -> Iterable[Difference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Collection
@@ -16,6 +17,8 @@ from moderation.auth import Caller
 from moderation.problem import REQUEST_ID_HEADER, Problem
 
 JSON_TYPE = "application/json"
+DOCUMENT_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", JSON_TYPE)
+"""Media types of a policy, or of rules."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -50,6 +53,30 @@ async def read_body(request: Request, *, media_types: Collection[str] = (JSON_TY
     """
     _check_media_type(request, media_types)
     return await read_bytes(request)
+
+
+async def read_document(request: Request) -> str:
+    """The request's body as the text of a document, YAML or JSON.
+
+    Raises:
+        Problem: as `read_body`, or it is not UTF-8.
+    """
+    try:
+        return (await read_body(request, media_types=DOCUMENT_TYPES)).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Problem("invalid_encoding", f"byte {error.start} is not UTF-8") from error
+
+
+async def read_json(request: Request) -> object:
+    """The request's body, read as JSON.
+
+    Raises:
+        Problem: as `read_body`, or it is none.
+    """
+    try:
+        return json.loads(await read_body(request))
+    except (ValueError, RecursionError) as error:
+        raise Problem("invalid_json", "the body cannot be read as JSON") from error
 
 
 async def read_bytes(request: Request) -> bytes:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from moderation.decision import Decision, Entry, Evidence, ItemError, RegionDecision
-from moderation.pipeline import Item
+from moderation.item import Item
 from moderation.policy import constraint_json
 from moderation.schema import OffsetUnit
+from moderation.signals import Signal
 from retrieval_shared.language import Language
 from retrieval_shared.text import Obfuscation
 
@@ -77,6 +78,17 @@ class EntryResponse(_Closed):
     constraints: list[ConstraintResponse]
 
 
+class SignalResponse(_Closed):
+    """What a rule of one's own or the bank found; `reasons` tell what followed."""
+
+    source: Literal["rule", "bank"]
+    name: str
+    head: str
+    effect: Literal["evidence", "escalate", "reject"]
+    similarity: float
+    evidence: list[EvidenceResponse]
+
+
 class RegionResponse(_Closed):
     """What is to be done with the ad in one region."""
 
@@ -87,6 +99,7 @@ class RegionResponse(_Closed):
     reasons: list[str]
     degraded: bool
     entries: list[EntryResponse]
+    signals: list[SignalResponse]
 
 
 class ObfuscationResponse(_Closed):
@@ -188,6 +201,7 @@ def _render_region(region: RegionDecision, fields: Mapping[str, str], unit: Offs
         reasons=list(region.reasons),
         degraded=region.degraded,
         entries=[_render_entry(entry, fields, unit) for entry in region.entries],
+        signals=[_render_signal(each, fields, unit) for each in region.signals if each.mode == "active"],
     )
 
 
@@ -200,9 +214,24 @@ def _render_entry(entry: Entry, fields: Mapping[str, str], unit: OffsetUnit) -> 
         threshold=ThresholdResponse(value=entry.threshold, id=entry.threshold_id),
         action=entry.action.value,
         reason=entry.reason,
-        evidence=[_render_evidence(part, fields.get(part.field, ""), unit) for part in entry.evidence],
+        evidence=_render_places(entry.evidence, fields, unit),
         constraints=[ConstraintResponse.model_validate(constraint_json(each)) for each in entry.constraints],
     )
+
+
+def _render_signal(signal: Signal, fields: Mapping[str, str], unit: OffsetUnit) -> SignalResponse:
+    return SignalResponse(
+        source=signal.source,
+        name=signal.name,
+        head=signal.head,
+        effect=signal.effect,
+        similarity=signal.similarity,
+        evidence=_render_places(signal.evidence, fields, unit),
+    )
+
+
+def _render_places(parts: Sequence[Evidence], fields: Mapping[str, str], unit: OffsetUnit) -> list[EvidenceResponse]:
+    return [_render_evidence(part, fields.get(part.field, ""), unit) for part in parts]
 
 
 def _render_evidence(part: Evidence, text: str, unit: OffsetUnit) -> EvidenceResponse:

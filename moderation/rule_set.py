@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
@@ -100,9 +100,19 @@ class RuleSet:
             language: code of ISO 639; None where it is not known: rules of every language apply.
             region: code of ISO 3166-1 or ISO 3166-2.
         """
-        applying = {i for i, rule in enumerate(self.rules) if rule.applies(language, region)}
-        found = [*self._find_terms(text, applying), *self._find_patterns(text, applying)]
-        return tuple(match for _, match in sorted(found, key=lambda each: (each[1].start, each[1].end, each[0])))
+        return self.find_in(text, language, [region])[region]
+
+    def find_in(
+        self, text: str, language: str | None, regions: Sequence[str]
+    ) -> dict[str, tuple[RuleMatch, ...]]:  # fmt: skip
+        """Return what `find` returns, for each of some regions; the text is searched once."""
+        applying = {
+            region: {i for i, rule in enumerate(self.rules) if rule.applies(language, region)} for region in regions
+        }
+        anywhere = set().union(*applying.values())
+        found = [*self._find_terms(text, anywhere), *self._find_patterns(text, anywhere)]
+        found.sort(key=lambda each: (each[1].start, each[1].end, each[0]))
+        return {region: tuple(match for i, match in found if i in here) for region, here in applying.items()}
 
     def _find_terms(self, text: str, applying: set[int]) -> Iterator[tuple[int, RuleMatch]]:
         """Yield the terms, each with the place of its rule."""

@@ -23,7 +23,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from moderation.decision import Context, ItemError
-from moderation.pipeline import Item
+from moderation.item import Item
+from moderation.openapi.json_schema import schema_of
 from moderation.policy import check_region
 from moderation.problem import Problem
 
@@ -154,16 +155,7 @@ class Batch:
 
 def request_schema() -> dict[str, Any]:
     """The JSON Schema of the body with nothing referred to elsewhere, for the OpenAPI document."""
-    whole = ModerateRequest.model_json_schema()
-    parts = whole.pop("$defs")
-
-    def inline(node: object) -> object:
-        if isinstance(node, dict):
-            name = str(node.get("$ref", "")).rpartition("/")[2]
-            return inline(parts[name]) if name else {key: inline(value) for key, value in node.items()}
-        return [inline(value) for value in node] if isinstance(node, list) else node
-
-    return {key: inline(value) for key, value in whole.items()}
+    return schema_of(ModerateRequest)
 
 
 def parse_request(body: bytes) -> Batch:

@@ -27,6 +27,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE decisions ADD COLUMN language_confidence FLOAT",
         "ALTER TABLE decisions ADD COLUMN language_supported BOOLEAN",
+        "ALTER TABLE decisions ADD COLUMN signals JSON",
     ),
 }
 """Version -> what makes the next one of it; tables that are new are made anyway."""
@@ -69,11 +70,10 @@ class SchemaRow(Base):
     version: Mapped[int]
 
 
-class PolicyRow(Base):
-    """One immutable version of a policy. Append-only."""
+class DocumentColumns(Base):
+    """One immutable version of a document. Append-only."""
 
-    __tablename__ = "policies"
-
+    __abstract__ = True
     id: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     digest: Mapped[str]
@@ -84,19 +84,44 @@ class PolicyRow(Base):
     created_at: Mapped[datetime]
 
 
-class PublicationRow(Base):
-    """Which version of a policy was put in force, when and by whom. Append-only; the latest one counts."""
+class PublicationColumns(Base):
+    """Which version of a document was put in force, when and by whom. Append-only; the latest one counts."""
 
-    __tablename__ = "publications"
-    __table_args__ = (Index("ix_publications_policy", "policy", "number"), {"sqlite_autoincrement": True})
-
+    __abstract__ = True
     number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
-    policy: Mapped[str]
+    name: Mapped[str]
+    """The document's id."""
     version: Mapped[int]
     action: Mapped[str]
-    """`publish` or `rollback`."""
+    """`publish`, `rollback` or `withdraw`."""
     published_by: Mapped[str]
     created_at: Mapped[datetime]
+
+
+class PolicyRow(DocumentColumns):
+    """A version of a policy."""
+
+    __tablename__ = "policies"
+
+
+class PublicationRow(PublicationColumns):
+    """A publication of a policy."""
+
+    __tablename__ = "publications"
+    __table_args__ = (Index("ix_publications_name", "name", "number"), {"sqlite_autoincrement": True})
+
+
+class RuleSetRow(DocumentColumns):
+    """A version of a set of rules."""
+
+    __tablename__ = "rule_sets"
+
+
+class RulePublicationRow(PublicationColumns):
+    """A publication of a set of rules."""
+
+    __tablename__ = "rule_publications"
+    __table_args__ = (Index("ix_rule_publications_name", "name", "number"), {"sqlite_autoincrement": True})
 
 
 class ThresholdsRow(Base):
@@ -129,6 +154,8 @@ class DecisionRow(Base):
     language_supported: Mapped[bool | None]
     degraded: Mapped[bool]
     entries: Mapped[list[Any]]
+    signals: Mapped[list[Any] | None]
+    """What rules and the bank found, shadow rules too; NULL where that is nothing."""
     reasons: Mapped[list[Any]]
     review_id: Mapped[str | None]
     created_at: Mapped[datetime]
@@ -194,5 +221,5 @@ def append_only(table: Table) -> None:
         event.listen(table, "after_create", trigger.execute_if(dialect="sqlite"))
 
 
-for _name in ("decisions", "verdicts", "policies", "publications", "thresholds"):
+for _name in ("decisions", "verdicts", "policies", "publications", "rule_sets", "rule_publications", "thresholds"):
     append_only(Base.metadata.tables[_name])

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Request
 
 from moderation.auth import Scope
 from moderation.compat.openai import ModerationRequest, OpenAIError, parse, render
-from moderation.pipeline import Item
-from moderation.problem import Problem
+from moderation.item import Item
 from moderation.regions import check_region
 from moderation.request import caller_of, read_body
 
@@ -52,9 +51,3 @@ def answer(api: ModerationApi, asked: ModerationRequest) -> dict[str, Any]:
     items = [Item(id=f"{id_}-{i}", fields={"text": text}, regions=(region,)) for i, text in enumerate(asked.texts)]
     made = api.decide(items, policy_set=asked.policy_set, explain=False)
     return render(made.decisions, id_=id_, model=api.model, heads=api.heads)
-
-
-def error_of(problem: Problem) -> OpenAIError:
-    """The problem in OpenAI's envelope."""
-    code = "invalid_api_key" if problem.status == 401 else problem.code
-    return OpenAIError(int(problem.status), problem.detail, code=code, headers=problem.headers)

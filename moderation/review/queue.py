@@ -14,10 +14,11 @@ from moderation.policy import constraint_json
 from moderation.review.priority import priority
 from moderation.review.store import FiledReview, Row, Store, review_id
 from moderation.review.verdict import read_verdict
+from moderation.signals import signals_json
 from retrieval_shared.records import RecordFailure, scan_records
 
 if TYPE_CHECKING:
-    from moderation.pipeline import Item
+    from moderation.item import Item
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ def _decision_row(decision: Decision, region: RegionDecision, context: Context, 
         "language_supported": decision.language.supported if decision.language else None,
         "degraded": decision.degraded or region.degraded,
         "entries": [entry_json(entry) for entry in region.entries],
+        "signals": signals_json(region.signals) or None,
         "reasons": list(region.reasons),
         "review_id": region.review_id,
         "created_at": at,

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from moderation.database import DEFAULT_URL, Database
 from moderation.decision import Action, Context
+from moderation.signals import Signal, read_signals
 from moderation.tables import DecisionRow, ReviewRow, VerdictRow
 from retrieval_shared.language import Language
 
@@ -48,6 +49,8 @@ class LoggedDecision:
     degraded: bool
     entries: Sequence[Mapping[str, Any]]
     """The entries without the text of their evidence."""
+    signals: tuple[Signal, ...]
+    """What rules and the bank found, without its places."""
     reasons: Sequence[str]
     review_id: str | None
     created_at: datetime
@@ -100,6 +103,7 @@ class Store:
         region: str | None = None,
         since: datetime | None = None,
         after_id: int = 0,
+        with_signals: bool = False,
     ) -> Iterator[LoggedDecision]:
         """Yield logged decisions, oldest first, a page at a time; new ones may be appended meanwhile.
 
@@ -108,6 +112,7 @@ class Store:
             region: only those for this region.
             since: only those logged at this time or later; needs a time zone.
             after_id: only those with a higher id, to go on where an earlier reading ended.
+            with_signals: only those in which a rule or the bank found something.
         """
         # Rows, not objects: a backtest reads a hundred thousand of them.
         chosen = select(DecisionRow.__table__).order_by(DecisionRow.id).limit(_PAGE_ROWS)
@@ -117,6 +122,8 @@ class Store:
             chosen = chosen.where(DecisionRow.region == region)
         if since is not None:
             chosen = chosen.where(DecisionRow.created_at >= since)
+        if with_signals:
+            chosen = chosen.where(DecisionRow.signals.is_not(None))
         while True:
             with self.database.engine.connect() as connection:
                 page = connection.execute(chosen.where(DecisionRow.id > after_id)).all()
@@ -124,6 +131,16 @@ class Store:
             if len(page) < _PAGE_ROWS:
                 return
             after_id = page[-1].id
+
+    def count_decisions(self, *, region: str | None = None, since: datetime | None = None) -> int:
+        """Return how many logged decisions `decision_rows` yields for a region and a time."""
+        counted = select(func.count()).select_from(DecisionRow)
+        if region is not None:
+            counted = counted.where(DecisionRow.region == region)
+        if since is not None:
+            counted = counted.where(DecisionRow.created_at >= since)
+        with self.database.engine.connect() as connection:
+            return connection.scalar(counted) or 0
 
     def reviews(
         self, *, state: str | None = None, region: str | None = None, limit: int | None = None
@@ -230,6 +247,7 @@ def _logged(row: Any) -> LoggedDecision:  # noqa: ANN401 - a row with the table'
         language=_language(row),
         degraded=row.degraded,
         entries=row.entries,
+        signals=read_signals(row.signals or ()),
         reasons=row.reasons,
         review_id=row.review_id,
         created_at=row.created_at,

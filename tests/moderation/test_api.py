@@ -18,7 +18,8 @@ from sqlalchemy.exc import OperationalError
 
 from moderation.api import MAX_WAITING, ModerationApi, probe
 from moderation.decision import Decision, decide, decide_failed
-from moderation.pipeline import Item, Moderated
+from moderation.item import Item
+from moderation.pipeline import Moderated
 from moderation.policy import Policy
 from moderation.policy_api import PolicyApi
 from moderation.policy_document import POLICIES, load_policy
@@ -26,6 +27,7 @@ from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.review.store import Store
 from moderation.settings import Settings, database_url
+from moderation.signal_sources import NO_SOURCES, SignalSources
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.bundle import Bundle, Manifest, Probe
 from retrieval_shared.errors import ScoringError
@@ -75,6 +77,7 @@ class FakeModerator:
         self.fails = fails
         self.explained: list[bool] = []
         self.policies: list[Policy | None] = []
+        self.sources: list[SignalSources] = []
         self.gate: threading.Event | None = None
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -83,12 +86,20 @@ class FakeModerator:
             raise ScoringError("no session")
         return np.full((len(texts), len(HEADS)), 0.1, dtype=np.float32)
 
-    def moderate_and_count(self, items: Sequence[Item], *, explain: bool, policy: Policy | None = None) -> Moderated:
+    def moderate_and_count(
+        self,
+        items: Sequence[Item],
+        *,
+        explain: bool,
+        policy: Policy | None = None,
+        sources: SignalSources = NO_SOURCES,
+    ) -> Moderated:
         """One decision per item, words for tokens; with `fails`, each is what a scoring failure comes to."""
         if self.gate is not None:
             self.gate.wait(10)
         self.explained.append(explain)
         self.policies.append(policy)
+        self.sources.append(sources)
         words = sum(len(text.split()) for item in items for text in item.fields.values())
         return Moderated([self._decide(item) for item in items], words)
 

@@ -12,7 +12,7 @@ import pytest
 
 from moderation.batch import BatchReport, count_lines, moderate_file
 from moderation.decision import Action, Decision, RegionDecision
-from moderation.pipeline import Item
+from moderation.item import Item
 from moderation.review.queue import ReviewQueue
 from moderation.review.store import Store
 from retrieval_shared.errors import RecordError

@@ -26,9 +26,9 @@ def test_an_older_database_is_brought_up_to_date_and_keeps_its_rows(tmp_path: Pa
     path = tmp_path / "old.db"
     Database(f"sqlite:///{path}").close()
     with sqlite3.connect(path) as old:  # as version 1 was
-        for table in ("policies", "publications", "thresholds"):
+        for table in ("policies", "publications", "rule_sets", "rule_publications", "thresholds"):
             old.execute(f"DROP TABLE {table}")
-        for column in ("language_confidence", "language_supported"):
+        for column in ("language_confidence", "language_supported", "signals"):
             old.execute(f"ALTER TABLE decisions DROP COLUMN {column}")
         old.execute("UPDATE schema_version SET version = 1")
         old.execute(

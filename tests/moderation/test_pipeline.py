@@ -4,17 +4,21 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import moderation
+from moderation.bank import StoredBank
 from moderation.classifier import Scores
+from moderation.database import Database
 from moderation.decision import Action, Context, Decision
-from moderation.pipeline import Item, Moderator, read_item
+from moderation.item import Item
+from moderation.pipeline import Moderator
+from moderation.rule_set import read_rule_set
 from moderation.rules import RuleSignal
+from moderation.signal_sources import SignalSources
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.bundle import THRESHOLDS, Bundle, write_manifest
 from retrieval_shared.errors import BundleError, ScoringError
@@ -284,18 +288,50 @@ def test_versions_name_everything_a_decision_depends_on(moderator: Moderator, ti
     assert decision.versions == moderator.versions
     assert {"encoder", "adapter", "heads", "calibration", "thresholds", "policy_set"} <= set(decision.versions)
     assert decision.versions["thresholds"].startswith("thr_")
-    assert decision.versions["policy_set"] == "ads-default@1"
+    assert decision.versions["policy_set"] == "ads-default@2"
     assert tiny_bundle.manifest.digest[:12] in decision.versions["bundle"]
 
 
-def test_a_mapping_may_bring_its_context() -> None:
-    given = {"min_age": 18, "certificates": ["gambling:GB"], "scheduled_at": "2026-11-21T10:00:00+00:00"}
-    item = read_item({"text": "bet", "context": given}, default_id="a", regions=("GB",))
-    assert isinstance(item, Item)
-    at = datetime(2026, 11, 21, 10, tzinfo=UTC)
-    assert item.context == Context(min_age=18, certificates=frozenset({"gambling:GB"}), scheduled_at=at)
-    same = read_item({"text": "bet", "context": item.context}, default_id="a", regions=("GB",))
-    assert same == item
+RULES = read_rule_set("""\
+id: shop
+version: 1
+rules:
+  - {name: poison, head: drugs, kind: terms, terms: [poison], effect: reject, mode: active, regions: [DE]}
+  - {name: tea, head: drugs, kind: terms, terms: [tea], effect: reject, mode: shadow}
+""")
+
+
+def test_rules_and_bank_are_heard_per_region_and_quote_the_fields(moderator: Moderator) -> None:
+    bank = StoredBank(Database("sqlite://"))
+    entry = bank.add("fresh poison", "weapons", by="ann")
+    sources = SignalSources((RULES,), bank)
+    fields = {"title": "tea", "body": "p\u03bfison, every day"}  # a Greek omicron
+    made = moderator.moderate_and_count(
+        [Item("a", fields), Item("b", {"text": "fresh poison"})], ["DE", "US"], sources=sources
+    )
+    in_germany, elsewhere = made.decisions[0].decisions
+    assert [(each.name, each.mode) for each in in_germany.signals] == [
+        ("shop@1/tea", "shadow"),
+        ("shop@1/poison", "active"),
+    ]
+    assert in_germany.action is Action.REJECT
+    assert "drugs: rule shop@1/poison: rejected" in in_germany.reasons
+    [place] = in_germany.signals[1].evidence
+    assert (place.field, place.text, place.source) == ("body", "p\u03bfison", "rule")
+    assert [each.name for each in elsewhere.signals] == ["shop@1/tea"]
+    assert not any("rule shop" in reason for reason in elsewhere.reasons)
+    assert [each.name for each in made.decisions[1].decisions[1].signals] == [entry]
+    assert made.decisions[0].versions["rules"] == f"shop@1+{RULES.digest[:12]}"
+
+
+def test_rules_decide_where_the_model_cannot(moderator: Moderator, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_on(monkeypatch, moderator, "")
+    [decision] = moderator.moderate_and_count(
+        [Item("a", {"text": "p0is0n"})], ["DE", "US"], sources=SignalSources((RULES,))
+    ).decisions
+    assert [region.action for region in decision.decisions] == [Action.REJECT, Action.ESCALATE]
+    assert decision.decisions[0].signals[0].evidence[0].text == "p0is0n"
+    assert decision.degraded
 
 
 def test_the_tokens_read_are_counted(moderator: Moderator, monkeypatch: pytest.MonkeyPatch) -> None:

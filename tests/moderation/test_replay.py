@@ -11,18 +11,26 @@ import numpy as np
 import pytest
 
 from moderation.decision import Action, Context, Decision, decide, decide_failed, escalate_unsupported
-from moderation.pipeline import Item
+from moderation.item import Item
 from moderation.policy import Policy
 from moderation.policy_document import load_policy
 from moderation.policy_store import PolicyStore
 from moderation.replay import backtest, decide_again, replay
 from moderation.review.queue import ReviewQueue
 from moderation.review.store import Store
+from moderation.signals import Signal, apply_signals
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.language import Language
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
 REGIONS = ("US", "DE", "IN", "IN-GJ", "AE", "JP")
+SIGNALS: tuple[tuple[Signal, ...], ...] = (
+    (),
+    (Signal("rule", "shop@1/a", "scam", "escalate"), Signal("rule", "shop@1/b", "drugs", "reject", mode="shadow")),
+    (),
+    (Signal("bank", "bank_1", "alcohol_tobacco", "reject"),),
+    (),
+)
 STRICT = """\
 id: strict
 version: 1
@@ -75,6 +83,7 @@ def log(store: Store, policy: Policy, thresholds: Thresholds, n: int, *, seed: i
         else:
             decided = decide(scores, region=region, policy=policy, thresholds=thresholds, context=context, at=at)
             decided = escalate_unsupported(decided, language=language, policy=policy)
+        decided = apply_signals(decided, SIGNALS[k % len(SIGNALS)], policy=policy)
         versions = {"policy_set": policy.ref, "policy_digest": policy.digest[:12], "thresholds": thresholds.id}
         items.append(Item(id=f"{policy.id}-{k}", fields={"text": "x"}, regions=(region,), context=context))
         decisions.append(
@@ -147,7 +156,7 @@ def test_other_thresholds_alone_may_flip_decisions(store: Store) -> None:
     rows = list(store.decision_rows())
     report = backtest(rows, policy=load_policy(), thresholds=cuts(1.0, 1.0))
     after = {after for counts in report.regions.values() for _, after in counts}
-    assert after == {Action.APPROVE, Action.ESCALATE}  # only unread languages and unscored ads are left to a person
+    assert after == {Action.APPROVE, Action.ESCALATE, Action.REJECT}  # what is left: unread, unscored, or in the bank
 
 
 def test_thresholds_without_a_scored_head_are_refused(store: Store) -> None:

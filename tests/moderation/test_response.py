@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from moderation.decision import Action, Decision, Entry, Evidence, ItemError, RegionDecision
-from moderation.pipeline import Item
+from moderation.item import Item
 from moderation.policy import Constraint, Effect
 from moderation.response import ErrorResult, ModerateResponse, UsageResponse, offset_in, render_decision
 from moderation.schema import OffsetUnit
+from moderation.signals import Signal
 from retrieval_shared.language import Language
 from retrieval_shared.text import Obfuscation
 
@@ -34,7 +36,9 @@ def decided() -> Decision:
         evidence=(evidence,),
         reason="age 18 is not met",
     )
-    region = RegionDecision("DE", "DE", Action.LIMIT, (entry,), ("alcohol_tobacco: age 18",), False, "rev_1")
+    found = Signal("rule", "shop@1/beer", "alcohol_tobacco", "evidence", evidence=(replace(evidence, source="rule"),))
+    signals = (found, Signal("rule", "shop@1/new", "scam", "reject", mode="shadow"))
+    region = RegionDecision("DE", "DE", Action.LIMIT, (entry,), ("alcohol_tobacco: age 18",), False, "rev_1", signals)
     return Decision(
         id="ad-1",
         status="ok",
@@ -87,6 +91,25 @@ def test_the_shape_is_the_documented_one() -> None:
                             }
                         ],
                         "constraints": [{"kind": "age", "value": 18}, {"kind": "no_income_claims", "value": None}],
+                    }
+                ],
+                "signals": [
+                    {
+                        "source": "rule",
+                        "name": "shop@1/beer",
+                        "head": "alcohol_tobacco",
+                        "effect": "evidence",
+                        "similarity": 1.0,
+                        "evidence": [
+                            {
+                                "field": "body",
+                                "start": 2,
+                                "end": 5,
+                                "text": "B\u00e4r",
+                                "weight": 0.7,
+                                "source": "rule",
+                            }
+                        ],
                     }
                 ],
             }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moderation.decision import Context
-from moderation.pipeline import Item
+from moderation.item import Item
 from moderation.problem import Problem
 from moderation.schema import MAX_FIELD_CHARACTERS, MAX_ITEMS, Batch, Entrant, parse_item, parse_request, request_schema
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,8 +22,8 @@ from moderation.signals import (
     apply_signals,
     gather,
     read_signals,
-    signal_evidence,
     signals_json,
+    with_places,
 )
 from retrieval_shared.text import join_fields, normalise
 
@@ -41,6 +43,23 @@ signals = st.builds(
     mode=st.sampled_from(["active", "shadow"]),
     similarity=st.floats(0, 1),
 )
+
+
+PROHIBITING = HeadPolicy("scam", "violation", "Deceives.", Rule(Effect.PROHIBITED, 1))
+POLICY = Policy(
+    "shop",
+    1,
+    (PROHIBITING, replace(PROHIBITING, name="drugs"), replace(PROHIBITING, name="gambling")),
+    regions={
+        "AT": {"scam": Rule(Effect.LIMITED, 1)},
+        "BE": {"scam": Rule(Effect.FULLY_LIMITED, 1)},
+        "CH": {"scam": Rule(Effect.ALLOWED, 1)},
+    },
+)
+
+
+def apply(decision: RegionDecision, given_signals: Sequence[Signal]) -> RegionDecision:
+    return apply_signals(decision, given_signals, policy=POLICY)
 
 
 def decided(action: Action, *reasons: str) -> RegionDecision:
@@ -88,11 +107,11 @@ def test_the_bank_rejects_the_same_and_escalates_the_like() -> None:
     ],
 )
 def test_an_action_by_hand(action: Action, given_signals: list[Signal], expected: Action) -> None:
-    assert apply_signals(decided(action), given_signals).action is expected
+    assert apply(decided(action), given_signals).action is expected
 
 
 def test_reasons_name_rule_and_version_strictest_first() -> None:
-    found = apply_signals(decided(Action.LIMIT, "as before"), [NEAR, TOLD, ESCALATE, SHADOW, REJECT, EXACT])
+    found = apply(decided(Action.LIMIT, "as before"), [NEAR, TOLD, ESCALATE, SHADOW, REJECT, EXACT])
     assert found.reasons == (
         "as before",
         "scam: rule shop@3/fake-pass: rejected",
@@ -103,7 +122,7 @@ def test_reasons_name_rule_and_version_strictest_first() -> None:
 
 
 def test_a_signal_that_changes_no_action_still_gives_its_reason() -> None:
-    assert apply_signals(decided(Action.REJECT), [ESCALATE]).reasons[1:] == (
+    assert apply(decided(Action.REJECT), [ESCALATE]).reasons[1:] == (
         "gambling: rule shop@3/sure-win: a person decides",
     )
 
@@ -111,14 +130,14 @@ def test_a_signal_that_changes_no_action_still_gives_its_reason() -> None:
 @given(st.sampled_from(Action), st.lists(signals, max_size=6))
 def test_no_action_becomes_milder_and_a_second_time_changes_nothing(action: Action, drawn: list[Signal]) -> None:
     before = decided(action)
-    after = apply_signals(before, drawn)
+    after = apply(before, drawn)
     assert after.action.strictness >= action.strictness
-    assert apply_signals(after, drawn) == after
-    assert apply_signals(before, drawn[::-1]).action is after.action
+    assert apply(after, drawn) == after
+    assert apply(before, drawn[::-1]).action is after.action
     active = [signal for signal in drawn if signal.mode == "active"]
-    assert apply_signals(before, active) == after
+    assert replace(apply(before, active), signals=()) == replace(after, signals=())
     if not any(signal.effect != "evidence" for signal in active):
-        assert after == before
+        assert (after.action, after.reasons) == (before.action, before.reasons)
 
 
 def test_signals_decide_where_the_model_could_not() -> None:
@@ -126,7 +145,7 @@ def test_signals_decide_where_the_model_could_not() -> None:
     policy = Policy("shop", 1, (HeadPolicy("scam", "violation", "Deceives.", lenient),), regions={})
     failed = decide_failed(region="DE", policy=policy, reason="out of memory")
     assert failed.action is Action.APPROVE
-    found = apply_signals(failed, [REJECT])
+    found = apply_signals(failed, [REJECT], policy=policy)
     assert (found.action, found.degraded) == (Action.REJECT, True)
     assert found.reasons == ("not scored: out of memory", "scam: rule shop@3/fake-pass: rejected")
 
@@ -139,34 +158,52 @@ def test_evidence_quotes_the_fields_as_they_were_sent() -> None:
     text = join_fields({"title": "\u200bC\u0430sino 🎰", "body": "Play now: sure-w1n!"})
     normalised = normalise(text.text)
     found = gather(rules.find(normalised.canonical, "en", "DE"), [BankMatch("bank_2", "scam", 0.87654, "near")])
-    assert signal_evidence(found, text=text, normalised=normalised) == {
-        "gambling": [
+    assert [each.evidence for each in with_places(found, text=text, normalised=normalised)] == [
+        (
             Evidence("title", 1, 7, "C\u0430sino", 0.0, "rule"),
             Evidence("body", 10, 18, "sure-w1n", 0.0, "rule"),
-        ],
-        "scam": [Evidence("body", 0, 19, "Play now: sure-w1n!", 0.8765, "bank")],
-    }
+        ),
+        (Evidence("body", 0, 19, "Play now: sure-w1n!", 0.8765, "bank"),),
+    ]
 
 
-def test_of_every_head_only_the_first_places_of_active_rules_are_shown() -> None:
+def test_only_the_first_places_of_active_rules_are_shown() -> None:
     text = join_fields({"text": "casino " * 5})
     spans = tuple((start, start + 6) for start in range(0, 35, 7))
     given_signals = [
         Signal("rule", "shop@3/a", "gambling", "reject", "shadow", spans=spans),
-        Signal("rule", "shop@3/b", "gambling", "escalate", spans=spans[3:]),
-        Signal("rule", "lexicon", "gambling", "evidence", spans=spans),
-        Signal("rule", "shop@3/c", "gambling", "evidence", spans=spans),
+        Signal("rule", "shop@3/b", "gambling", "escalate", spans=spans),
     ]
-    evidence = signal_evidence(given_signals, text=text, normalised=normalise(text.text))
-    assert [(piece.start, piece.end) for piece in evidence["gambling"]] == [spans[3], spans[4], spans[0]]
-    assert len(evidence["gambling"]) == MAX_RULE_EVIDENCE
+    shadow, active = with_places(given_signals, text=text, normalised=normalise(text.text))
+    assert shadow.evidence == ()
+    assert [(piece.start, piece.end) for piece in active.evidence] == list(spans[:MAX_RULE_EVIDENCE])
+
+
+@pytest.mark.parametrize(
+    ("region", "exact", "near", "rule"),
+    [
+        ("DE", Action.REJECT, Action.ESCALATE, Action.REJECT),
+        ("AT", Action.ESCALATE, Action.ESCALATE, Action.REJECT),
+        ("BE", Action.ESCALATE, Action.ESCALATE, Action.REJECT),
+        ("CH", Action.APPROVE, Action.APPROVE, Action.REJECT),
+    ],
+)
+def test_the_policy_says_what_follows_from_the_bank_and_a_rule_says_it_itself(
+    region: str, exact: Action, near: Action, rule: Action
+) -> None:
+    clean = replace(decided(Action.APPROVE), region=region)
+    assert [apply(clean, [each]).action for each in (EXACT, NEAR, REJECT)] == [exact, near, rule]
+
+
+def test_the_decision_carries_what_was_found_shadow_rules_too() -> None:
+    assert apply(decided(Action.APPROVE), [SHADOW, TOLD]).signals == (SHADOW, TOLD)
 
 
 @given(st.lists(signals, max_size=4))
 def test_the_log_keeps_all_that_a_decision_goes_by(drawn: list[Signal]) -> None:
     kept: list[dict[str, Any]] = json.loads(json.dumps(signals_json(drawn)))
     assert read_signals(kept) == tuple(drawn)
-    assert apply_signals(decided(Action.APPROVE), read_signals(kept)) == apply_signals(decided(Action.APPROVE), drawn)
+    assert apply(decided(Action.APPROVE), read_signals(kept)) == apply(decided(Action.APPROVE), drawn)
 
 
 def test_the_log_keeps_no_places() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from moderation.decision import Action, Context, Decision, Entry, Evidence, ItemError, RegionDecision, decide
-from moderation.pipeline import Item
+from moderation.item import Item
 from moderation.policy import Constraint, Effect
 from moderation.policy_document import load_policy
 from moderation.review.queue import ImportReport, ReviewQueue

@@ -1,0 +1,240 @@
+"""Versions of documents in the database: every one that was ever added, and which of them is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from moderation.database import Database, now
+from moderation.document import DocumentError
+from moderation.tables import DocumentColumns, PublicationColumns
+
+
+class VersionConflictError(ValueError):
+    """What is asked for stands against what is there: a version of other content, or nothing to go back to."""
+
+
+class UnknownVersionError(LookupError):
+    """There is no version of that reference."""
+
+
+class Versioned(Protocol):
+    """A document in one immutable version."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def version(self) -> int:
+        """Its version."""
+
+    @property
+    def ref(self) -> str:
+        """Name and version, such as `ads-default@1`."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of its values."""
+
+
+D = TypeVar("D", bound=Versioned)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One change of the version in force."""
+
+    ref: str
+    action: str
+    """`publish`, `rollback` or `withdraw`."""
+    published_by: str
+    created_at: datetime
+
+
+class VersionStore(Generic[D]):
+    """The versions and publications of one kind of document in one database; workers share nothing else.
+
+    What is in force is asked at every request, since any worker may publish; versions are immutable, so what was read
+    once is kept.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        read: Callable[[str], D],
+        rows: type[DocumentColumns],
+        publications: type[PublicationColumns],
+        kind: str,
+        shipped: Iterable[D] = (),
+    ) -> None:
+        """Take a database and say what is kept in it.
+
+        Args:
+            database: opened.
+            read: makes a document of its text, or raises `ValueError`.
+            rows: the table of versions.
+            publications: the table of publications.
+            kind: what the documents are called in errors.
+            shipped: documents that need not be added.
+        """
+        self._database = database
+        self._parse = read
+        self._rows = rows
+        self._publications = publications
+        self._kind = kind
+        self._read = {document.ref: document for document in shipped}
+        self._shipped = tuple(self._read)
+
+    def add(self, text: str, *, by: str) -> D:
+        """Add a version and return it; the same content a second time changes nothing.
+
+        Args:
+            text: a document, YAML or JSON.
+            by: who adds it.
+
+        Raises:
+            DocumentError: it is none.
+            VersionConflictError: this version is there with other content.
+        """
+        document = self._parse(text)
+        known = self._find(document.ref)
+        if known is None:
+            insert = self._database.insert(self._rows.__tablename__).on_conflict_do_nothing()
+            row = {"id": document.id, "version": document.version, "digest": document.digest, "text": text}
+            with self._database.writer.begin() as connection:
+                connection.execute(insert.values(**row, added_by=by, created_at=now()))
+            known = self._find(document.ref)  # another worker may have been first
+        if known is None or known.digest != document.digest:
+            raise VersionConflictError(
+                f"{document.ref} is there with other content; versions are never edited: make it {document.version + 1}"
+            )
+        return known
+
+    def get(self, ref: str) -> D:
+        """Return the document of a reference; of a name without a version the one in force, else the latest.
+
+        Raises:
+            UnknownVersionError: there is none.
+        """
+        name, _, version = ref.partition("@")
+        if version:
+            found = self._find(ref)
+        else:
+            found = self.in_force(name) or max(
+                (each for each in self.all() if each.id == name), key=lambda each: each.version, default=None
+            )
+        if found is None:
+            known = ", ".join(each.ref for each in self.all()) or "none"
+            raise UnknownVersionError(f"{self._kind}: found {ref!r}, known are {known}")
+        return found
+
+    def all(self) -> tuple[D, ...]:
+        """Return every version, by id and then version."""
+        with Session(self._database.engine) as session:
+            keys = session.execute(select(self._rows.id, self._rows.version)).all()
+        refs = dict.fromkeys([*self._shipped, *(f"{name}@{version}" for name, version in keys)])
+        found = (self._find(ref) for ref in refs)
+        return tuple(sorted((each for each in found if each), key=lambda each: (each.id, each.version)))
+
+    def in_force(self, name: str) -> D | None:
+        """Return the version of a document that was published last; None where none was, or it was withdrawn."""
+        table = self._publications
+        latest = (
+            select(table.version, table.action).where(table.name == name).order_by(table.number.desc()).limit(1)
+        )  # fmt: skip
+        with self._database.engine.connect() as connection:
+            row = connection.execute(latest).first()
+        return None if row is None or row.action == "withdraw" else self._find(f"{name}@{row.version}")
+
+    def all_in_force(self) -> tuple[D, ...]:
+        """Return the version in force of every document, by name."""
+        table = self._publications
+        latest = select(func.max(table.number)).group_by(table.name)
+        wanted = select(table.name, table.version).where(table.number.in_(latest), table.action != "withdraw")
+        with self._database.engine.connect() as connection:
+            rows = connection.execute(wanted.order_by(table.name)).all()
+        found = (self._find(f"{row.name}@{row.version}") for row in rows)
+        return tuple(each for each in found if each is not None)
+
+    def publish(self, ref: str, *, by: str) -> D:
+        """Put a version in force and return it; one that is in force already stays so, without a new entry.
+
+        Raises:
+            UnknownVersionError: there is none.
+        """
+        document = self.get(ref)
+        if self.in_force(document.id) != document:
+            self._note(document, "publish", by)
+        return document
+
+    def withdraw(self, name: str, *, by: str) -> D:
+        """Put no version of a document in force any more, and return the one that was.
+
+        Raises:
+            VersionConflictError: none is in force.
+        """
+        document = self.in_force(name)
+        if document is None:
+            raise VersionConflictError(f"{name}: no version is in force, so there is none to withdraw")
+        self._note(document, "withdraw", by)
+        return document
+
+    def rollback(self, name: str, *, by: str) -> D:
+        """Put the version in force that was before the present one, or before it was withdrawn, and return it.
+
+        Going back twice goes back two versions, not there and back again.
+
+        Raises:
+            VersionConflictError: nothing was in force before.
+        """
+        past: list[str | None] = []
+        for each in self.publications(name):
+            if each.action == "rollback":
+                past.pop()
+            else:
+                past.append(each.ref if each.action == "publish" else None)
+        before = past[-2] if len(past) > 1 else None
+        if before is None:
+            raise VersionConflictError(f"{name}: no version was in force before, so there is none to go back to")
+        document = self.get(before)
+        self._note(document, "rollback", by)
+        return document
+
+    def publications(self, name: str) -> list[Publication]:
+        """Return the publications of a document, oldest first."""
+        table = self._publications
+        with Session(self._database.engine) as session:
+            return [
+                Publication(f"{row.name}@{row.version}", row.action, row.published_by, row.created_at)
+                for row in session.scalars(select(table).where(table.name == name).order_by(table.number))
+            ]
+
+    def _find(self, ref: str) -> D | None:
+        """Return a version, shipped or added, None where there is none."""
+        if ref in self._read:
+            return self._read[ref]
+        name, _, version = ref.partition("@")
+        if not version.isdecimal() or len(version) > 9:
+            return None
+        with Session(self._database.engine) as session:
+            row = session.get(self._rows, (name, int(version)))
+        if row is None:
+            return None
+        document = self._parse(row.text)
+        if document.digest != row.digest or document.ref != ref:
+            raise DocumentError(f"{ref}: its text in the database is not the one that was added")
+        self._read[ref] = document
+        return document
+
+    def _note(self, document: D, action: str, by: str) -> None:
+        row = {"name": document.id, "version": document.version, "action": action, "published_by": by}
+        insert = self._database.insert(self._publications.__tablename__)
+        with self._database.writer.begin() as connection:
+            connection.execute(insert.values(**row, created_at=now()))
