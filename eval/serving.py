@@ -48,6 +48,9 @@ MINILM = FOLDER / "minilm"
 GRACE_S = 20
 """Seconds a round may take longer than the longest before it; then its process is ended and the bench fails."""
 EXPORT_TIMEOUT_S = 900
+DECIDING_TIMEOUT_S = 300
+DECIDING = {"decisions": 100_000, "signals": {"terms": 10_000, "words": 60, "entries": 100_000, "ads": 500}}
+"""Stored decisions of the backtest, and how much rules and the bank have to search."""
 LEAST_AGREEMENT = 0.999
 """Cosine of two peers' vectors of one text: they read the same weights in the same precision."""
 NAME = "serving"
@@ -122,8 +125,18 @@ def run_bench(options: BenchOptions, *, progress: Progress | None = None) -> dic
         start = time.monotonic()
         rounds = measure_rounds(options, texts, stacks=stacks, measure=processes.measure, progress=say)
         took_s = time.monotonic() - start
+        say("deciding", 0, 1)
+        deciding = processes.run(
+            "eval.bench.deciding",
+            {**job_of(options, texts, single=True), **DECIDING, "bundle": str(processes.bundle),
+             "database": f"sqlite:///{folder}/deciding.db"},
+            timeout_s=DECIDING_TIMEOUT_S,
+        )  # fmt: skip
+        say("deciding", 1, 1)
     check_peers(rounds[0], stacks)
-    return build_report(options, rounds, stacks=stacks, texts=texts, bundle=bundle, machine=machine, took_s=took_s)
+    return build_report(
+        options, rounds, deciding, stacks=stacks, texts=texts, bundle=bundle, machine=machine, took_s=took_s
+    )  # fmt: skip
 
 
 def measure_rounds(
@@ -179,6 +192,7 @@ def job_of(options: BenchOptions, texts: BenchTexts, *, single: bool) -> Job:
 def build_report(
     options: BenchOptions,
     rounds: Sequence[dict[str, Figures]],
+    deciding: Figures,
     *,
     stacks: Sequence[Stack],
     texts: BenchTexts,
@@ -215,11 +229,12 @@ def build_report(
             "ads": len(texts.ads),
             "characters": {"median": lengths[len(lengths) // 2], "max": lengths[-1], "sum": sum(lengths)},
         },
-        "targets": summary.targets(rounds),
+        "targets": summary.targets(rounds, deciding),
         "stacks": summary.stack_records(rounds, stacks),
         "ratios": summary.ratio_records(rounds, stacks),
         "overhead": summary.overhead(rounds),
         "evidence": [summary.evidence(rounds, key) for key in (HTTP, WARDLINE)],
+        "deciding": summary.deciding(deciding),
         "connections": max(int(each[HTTP]["connections"]) for each in rounds),
         "peers_agree": summary.agreement(rounds[0], stacks),
     }

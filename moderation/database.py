@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -89,16 +90,18 @@ def _engine(url: str) -> Engine:
         raise ValueError(f"url: found {url!r}, expected a database URL such as {DEFAULT_URL!r}") from error
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ValueError(f"url: found {parsed.get_backend_name()!r}, allowed sqlite or postgresql")
+    # A backtest reads five JSON values in each of a hundred thousand rows; orjson takes a fifth of json's time.
+    options: dict[str, Any] = {"json_deserializer": orjson.loads}
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed)
+        return create_engine(parsed, **options)
     in_memory = parsed.database in (None, "", ":memory:")
     if not in_memory:
         Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
     # a database in memory lives in one connection, which all threads then share
     engine = (
-        create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False}, **options)
         if in_memory
-        else create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+        else create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S}, **options)
     )
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)

@@ -36,7 +36,14 @@ def page(report: Part) -> str:
         f"Python {machine['python']}, load before {machine['load'] if machine['load'] is not None else 'unknown'}",
         f"of {', '.join(machine['flags']) or 'the instruction sets for int8 none'}; every stack on one thread",
     ]
-    parts = [_targets(document), _stacks(document), _ratios(document), _latency(document), _method(document)]
+    parts = [
+        _targets(document),
+        _stacks(document),
+        _ratios(document),
+        _latency(document),
+        _deciding(document),
+        _method(document),
+    ]
     return render(str(document["title"]), meta=meta, sections=parts)
 
 
@@ -116,6 +123,32 @@ def _latency(document: Part) -> Section:
     headings = ["stack", "p50, ms", "p99, ms", "flagged ads", "p50 flagged, ms", "p99 flagged, ms"]
     built.table(headings, rows, caption="With evidence (explain: spans); an ad that touches no policy needs none.")
     return built.build()
+
+
+def _deciding(document: Part) -> Section:
+    found = document["deciding"]
+    names = (
+        ("model_ms", "the model's probabilities"),
+        ("policy_ms", f"the policy, per region (of {found['regions']})"),
+        ("terms_ms", "rules: 10,000 terms"),
+        ("patterns_ms", "rules: 50 patterns"),
+        ("signature_ms", "bank: its signature"),
+        ("alike_ms", "bank: compared with 100,000 entries"),
+    )
+    again = found["backtest"]
+    return (
+        SectionBuilder("Deciding beside the model")
+        .table(
+            ["one ad", "p50, ms", "of the model's time"],
+            [[title, f"{found[key]:.3f}", f"{found[key] / found['model_ms']:.2%}"] for key, title in names],
+            caption="One process, one thread. Rules and bank read made-up ads of 60 words.",
+        )
+        .text(
+            f"A backtest reads {again['decisions']:,} stored decisions of one region and decides them again in "
+            f"{again['wall_s']:.1f} s on the clock, {again['cpu_s']:.1f} s of processor time; no model runs."
+        )
+        .build()
+    )
 
 
 def _method(document: Part) -> Section:

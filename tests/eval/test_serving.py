@@ -32,6 +32,15 @@ TEXTS = BenchTexts(ads=("one ad", "another"), batch=("some", "more", "texts"))
 MACHINE = Machine("Some Processor", 2, ("avx2",), 24.0, "Linux x86_64", "3.11.7", None)
 
 
+DECIDING = {
+    "model_ms": [8.0, 9.0, 10.0],
+    "policy_ms": [0.01, 0.02, 0.03],
+    "regions": 10,
+    "signals": {"compile_ms": 90.0, "terms_ms": 0.25, "patterns_ms": 0.5, "signature_ms": 1.0, "alike_ms": 2.0},
+    "backtest": {"decisions": 100_000, "flips": 0, "wall_s": 6.0, "cpu_s": 5.0},
+}
+
+
 class Clock:
     """Stands still unless told."""
 
@@ -76,7 +85,7 @@ def rounds_of(options: BenchOptions, *, takes_s: float = 0.0) -> tuple[list[str]
 def report_of(options: BenchOptions) -> dict[str, Any]:
     bundle: Any = SimpleNamespace(manifest=SimpleNamespace(name="tiny", version="1", digest="ab" * 32))
     _, rounds = rounds_of(options)
-    return build_report(options, rounds, stacks=STACKS, texts=TEXTS, bundle=bundle, machine=MACHINE, took_s=12.0)
+    return build_report(options, rounds, DECIDING, stacks=STACKS, texts=TEXTS, bundle=bundle, machine=MACHINE, took_s=12.0)
 
 
 def test_rounds_interleave_the_stacks() -> None:
@@ -139,6 +148,7 @@ def test_the_report_says_what_was_measured_where_and_on_what() -> None:
     assert {target["unit"] for target in report["targets"]} == {"ms", "MB", "s"}
     assert set(report["stacks"][0]["figures"]["p50_ms"]) == {"median", "min", "max", "rounds"}
     assert report["peers_agree"] == 1.0
+    assert (report["deciding"]["model_ms"], report["deciding"]["policy_ms"]) == (9.0, 0.02)
     assert [part["stack"] for part in report["evidence"]] == [HTTP, WARDLINE]
 
 
@@ -146,7 +156,7 @@ def test_the_report_is_written_as_json_and_as_a_page_with_every_section(tmp_path
     files = write_bench(report_of(BenchOptions(rounds=2)), tmp_path / "reports")
     assert json.loads(files.json.read_text(encoding="utf-8"))["title"] == "Wardline: serving"
     html = files.html.read_text(encoding="utf-8")
-    for heading in ("Every stack", "Ours over theirs", "One ad", "How it was measured", "built to stay within"):
+    for heading in ("Every stack", "Ours over theirs", "One ad", "Deciding beside the model", "How it was measured", "built to stay within"):
         assert heading in html
     assert "Some Processor" in html
     assert sorted(path.name for path in files.html.parent.iterdir()) == ["serving.html", "serving.json"]

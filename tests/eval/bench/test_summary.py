@@ -81,14 +81,14 @@ def test_without_a_flagged_ad_there_is_no_such_figure() -> None:
 
 
 def test_a_target_is_met_up_to_its_limit() -> None:
-    found = {target.unit: target for target in targets([one_round(1.5)])}
-    assert found["ms"].value == 3.0
-    assert found["ms"].met
-    assert found["MB"].met
+    found = targets([one_round(1.5)], DECIDING)
+    assert [target.value for target in found] == [3.0, 400.0, 10.0, 0.08, 0.5, 10.0]
+    assert all(target.met for target in found)
     worse = one_round()
     worse[HTTP]["memory_mb"]["after"] = 400.1
     worse[HTTP]["ready_s"] = 11.0
-    assert [target.met for target in targets([worse])] == [True, False, False]
+    slow = {**DECIDING, "policy_ms": [0.09], "backtest": {"decisions": 100_000, "wall_s": 10.1}}
+    assert [target.met for target in targets([worse], slow)] == [True, False, False, False, True, False]
 
 
 def test_peers_agree_by_their_least_cosine() -> None:
