@@ -30,6 +30,11 @@ def one_round(slow: float = 1.0) -> dict[str, dict[str, Any]]:
     }
 
 
+DECIDING = {
+    "policy_ms": [0.07, 0.08, 0.2],
+    "signals": {"terms_ms": 0.5},
+    "backtest": {"decisions": 100_000, "wall_s": 10.0},
+}
 ROUNDS = [one_round(), one_round(2.0), one_round(1.5)]
 
 
@@ -82,7 +87,7 @@ def test_without_a_flagged_ad_there_is_no_such_figure() -> None:
 
 def test_a_target_is_met_up_to_its_limit() -> None:
     found = targets([one_round(1.5)], DECIDING)
-    assert [target.value for target in found] == [3.0, 400.0, 10.0, 0.08, 0.5, 10.0]
+    assert [target.value for target in found] == [3.0, 300.0, 2.0, 0.08, 0.5, 10.0]
     assert all(target.met for target in found)
     worse = one_round()
     worse[HTTP]["memory_mb"]["after"] = 400.1
