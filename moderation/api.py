@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -28,7 +27,7 @@ from moderation.metrics import ModerationMetrics
 from moderation.pipeline import Moderated, Moderator
 from moderation.policy import Policy
 from moderation.policy_api import PolicyApi
-from moderation.policy_document import is_file, list_policies
+from moderation.policy_document import list_policies
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.response import (
@@ -47,7 +46,7 @@ from moderation.schema import Batch, parse_request
 from moderation.settings import Settings
 from moderation.signal_sources import NO_SOURCES, SignalSources
 from moderation.thresholds import Thresholds
-from retrieval_shared.bundle import Bundle
+from retrieval_shared.bundle import Bundle, load_bundle
 from retrieval_shared.errors import ScoringError
 from retrieval_shared.language import Language
 
@@ -160,24 +159,29 @@ class ModerationApi:
             BundleError: when the bundle is missing or damaged.
             ValueError: when the policy or the keys file cannot be used.
         """
-        return cls.over(Moderator.load(settings.bundle, policy=settings.policy), Store(settings.database), settings)
+        store = Store(settings.database)
+        served = PolicyStore(store.database, list_policies()).serve(settings.policy)
+        return cls.over(Moderator(load_bundle(settings.bundle), policy=served), store, settings)
 
     @classmethod
     def over(cls, moderator: Moderator, store: Store, settings: Settings) -> ModerationApi:
         """The API over a moderator and a database that are open already; `settings` say the rest.
 
         Raises:
-            ValueError: when the policy's file or the keys file cannot be used.
+            ValueError: when the keys file cannot be used.
         """
         database, heads = store.database, moderator.heads
-        versions = PolicyStore(database, list_policies())
-        if is_file(settings.policy):
-            versions.add(Path(settings.policy).read_text(encoding="utf-8"), by="file")
-        follow = "@" not in settings.policy and not is_file(settings.policy)
+        policies = PolicyApi(
+            PolicyStore(database, list_policies()),
+            store,
+            served=moderator.policy,
+            follow=settings.follows_publications,
+            thresholds=moderator.thresholds,
+        )
         return cls(
             moderator,
             ReviewQueue(store),
-            PolicyApi(versions, store, served=moderator.policy, follow=follow, thresholds=moderator.thresholds),
+            policies,
             rules=RuleApi(RuleStore(database), store, heads=heads),
             bank=BankApi(StoredBank(database), heads=heads),
             keys=load_keys(settings.keys) if settings.keys else KeyRing(),

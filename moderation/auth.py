@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from moderation.problem import Problem
+from moderation.rate_limit import WINDOWS_S, RateLimit, parse_rate_limit
 
 KEY_PREFIX = "wl_"
 KEY_BYTES = 32
@@ -42,7 +43,7 @@ class ApiKey:
     """One caller as the keys file knows it; the key itself is not in it.
 
     Raises:
-        ValueError: when the name, the hash or the scopes are not usable.
+        ValueError: when the name, the hash, the scopes or the rate limit are not usable.
     """
 
     name: str
@@ -51,15 +52,19 @@ class ApiKey:
     """SHA-256 of the key, 64 lower-case hex digits. A key has 256 random bits, so a plain hash is enough."""
     scopes: frozenset[Scope]
     """What it may do; never empty."""
+    rate_limit: RateLimit | None = None
+    """How often it may ask, over all workers; None: as often as the service lets every key."""
 
     def __post_init__(self) -> None:
-        """Checks name, hash and scopes."""
+        """Checks name, hash and scopes, and that the limit can be written."""
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name is {self.name!r}; allowed are 1 to 64 letters, digits, '.', '_', '-'")
         if not _HASH.fullmatch(self.sha256):
             raise ValueError(f"sha256 of key {self.name!r} is not 64 lower-case hex digits")
         if not self.scopes:
             raise ValueError(f"scopes of key {self.name!r} is empty; allowed: {', '.join(Scope)}")
+        if self.rate_limit is not None and self.rate_limit.window_s not in WINDOWS_S.values():
+            raise ValueError(f"rate limit of key {self.name!r} is {self.rate_limit}; allowed are per s, min, h or day")
 
     def allows(self, scope: Scope) -> bool:
         """Whether the key may be used for `scope`."""
@@ -73,7 +78,7 @@ class CreatedKey:
     secret: str = field(repr=False)
     """`wl_` and 43 URL-safe characters."""
     record: ApiKey
-    """Its name, hash and scopes."""
+    """Its name, hash, scopes and rate limit."""
 
 
 # Who is served when no keys are configured: a person or program on this machine.
@@ -166,18 +171,18 @@ class KeyRing:
         return key
 
 
-def create_key(name: str, scopes: Collection[str]) -> CreatedKey:
-    """A new random key called `name` with `scopes`.
+def create_key(name: str, scopes: Collection[str], *, rate_limit: RateLimit | None = None) -> CreatedKey:
+    """A new random key called `name` with `scopes`, and where it is given a rate limit of its own.
 
     Raises:
         ValueError: when the name is not usable or a scope does not exist.
     """
     secret = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
-    return CreatedKey(secret, ApiKey(name=name, sha256=_digest(secret), scopes=_scopes(scopes)))
+    return CreatedKey(secret, ApiKey(name, _digest(secret), _scopes(scopes), rate_limit))
 
 
 def load_keys(path: Path) -> KeyRing:
-    """The keys of a YAML or JSON file `{keys: [{name, sha256, scopes}]}`.
+    """The keys of a YAML or JSON file `{keys: [{name, sha256, scopes, rate_limit}]}`, the limit left out or `60/min`.
 
     Raises:
         ValueError: when the file is missing, is not of that form, or has no keys.
@@ -203,24 +208,37 @@ def add_key(path: Path, record: ApiKey) -> KeyRing:
         ValueError: when the file is not a keys file or has a key of that name.
     """
     ring = KeyRing((*(load_keys(path).keys if path.exists() else ()), record))
-    rows = [{"name": key.name, "sha256": key.sha256, "scopes": sorted(key.scopes)} for key in ring.keys]
     path.parent.mkdir(parents=True, exist_ok=True)
     # mkstemp makes the file with mode 0600; the replace is atomic, so a service never reads half a file.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        yaml.safe_dump({"keys": [{**row, "scopes": [str(s) for s in row["scopes"]]} for row in rows]}, file)
+        yaml.safe_dump({"keys": [_entry(key) for key in ring.keys]}, file)
     Path(temporary).replace(path)
     return ring
 
 
+def _entry(key: ApiKey) -> dict[str, object]:
+    entry: dict[str, object] = {"name": key.name, "sha256": key.sha256, "scopes": sorted(map(str, key.scopes))}
+    return entry if key.rate_limit is None else entry | {"rate_limit": str(key.rate_limit)}
+
+
 def _record(entry: object) -> ApiKey:
-    if not isinstance(entry, Mapping) or set(entry) != {"name", "sha256", "scopes"}:
-        raise ValueError("each key has exactly: name, sha256, scopes")
+    if not isinstance(entry, Mapping) or set(entry) - {"rate_limit"} != {"name", "sha256", "scopes"}:
+        raise ValueError("each key has exactly: name, sha256, scopes, and rate_limit where it has one of its own")
     if not isinstance(entry["name"], str) or not isinstance(entry["sha256"], str):
         raise ValueError(f"name and sha256 are strings; found {entry['name']!r} and a {type(entry['sha256']).__name__}")
     if not isinstance(entry["scopes"], list):
         raise ValueError(f"scopes of key {entry['name']!r} must be a list of: {', '.join(Scope)}")
-    return ApiKey(name=entry["name"], sha256=entry["sha256"], scopes=_scopes(entry["scopes"]))
+    return ApiKey(entry["name"], entry["sha256"], _scopes(entry["scopes"]), _rate_limit(entry))
+
+
+def _rate_limit(entry: Mapping[str, object]) -> RateLimit | None:
+    if "rate_limit" not in entry:
+        return None
+    try:
+        return parse_rate_limit(str(entry["rate_limit"]))
+    except ValueError as error:
+        raise ValueError(f"key {entry['name']!r}: {error}") from error
 
 
 def _scopes(names: Collection[str]) -> frozenset[Scope]:

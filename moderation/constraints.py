@@ -21,7 +21,15 @@ TIMED = frozenset({"hours", "quiet_period"})
 BLOCKING = frozenset({"quiet_period", "advertisers"})
 """Where one is not met the ad may not run now, whatever the caller does."""
 
+YEARS = range(2, 9999)
+"""The first and the last year of the calendar are left out: some time zone would put their ends outside of it."""
 _TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+
+
+def check_year(moment: datetime) -> None:
+    """Raise `ValueError` for a moment that not every time zone could tell."""
+    if moment.year not in YEARS:
+        raise ValueError(f"found the year {moment.year}, allowed {YEARS.start} to {YEARS.stop - 1}")
 
 
 def check_times(constraint: Constraint) -> None:
@@ -47,7 +55,7 @@ def quiet_period(constraint: Constraint, zone: ZoneInfo) -> tuple[datetime, date
     period, at both ends.
 
     Raises:
-        ValueError: start or end is neither a date nor a date with a time.
+        ValueError: start or end is neither a date nor a date with a time, or is at the ends of the calendar.
     """
     first = _moment(str(constraint.start), time.min, zone)
     last = _moment(str(constraint.end), time(23, 59, 59), zone)
@@ -56,14 +64,14 @@ def quiet_period(constraint: Constraint, zone: ZoneInfo) -> tuple[datetime, date
 
 
 def _moment(text: str, without_time: time, zone: ZoneInfo) -> datetime:
+    whole_day = len(text) == len("2026-11-21")
     try:
-        if len(text) == len("2026-11-21"):
-            return datetime.combine(date.fromisoformat(text), without_time, zone)
-        found = datetime.fromisoformat(text)
+        found = datetime.combine(date.fromisoformat(text), without_time) if whole_day else datetime.fromisoformat(text)
     except ValueError as error:
         raise ValueError(
             f"quiet_period: found {text!r}, allowed a date, or a date and time without an offset"
         ) from error
+    check_year(found)
     if found.tzinfo is not None:
         raise ValueError(f"quiet_period: found {text!r} with an offset; times are those of the region's clock")
     return found.replace(tzinfo=zone, microsecond=0)

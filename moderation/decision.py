@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from moderation.constraints import BLOCKING, REVIEWED, is_met
+from moderation.constraints import BLOCKING, REVIEWED, check_year, is_met
 from moderation.policy import Constraint, Effect, Policy, RegionRules, Rule
 from moderation.regions import DEFAULT_REGION, check_region
 from moderation.thresholds import HeadThreshold, Thresholds
@@ -89,6 +89,8 @@ class Context:
             check_region(form["region"])
         if self.scheduled_at is not None and self.scheduled_at.tzinfo is None:
             raise ValueError(f"scheduled_at: found {self.scheduled_at.isoformat()} without a time zone")
+        if self.scheduled_at is not None:
+            check_year(self.scheduled_at)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""YAML documents that decide something: read with the line of every value, and refused by line and reason."""
+"""YAML and JSON documents that decide something: read with the line of every value, and refused by line and reason."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,10 @@ from jsonschema import Draft202012Validator
 MAX_BYTES = 1024 * 1024
 """Of one document."""
 _MAX_NODES, _MAX_DEPTH = 100_000, 32
+_JSON = json.JSONDecoder()
+_JSON_SPACE = " \t\n\r"
+_JSON_BETWEEN = _JSON_SPACE + ",:"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _MAX_MESSAGE = 300  # the schema's messages quote the value, however long it is
 
 DocumentPath = tuple[str | int, ...]
@@ -40,7 +46,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 @dataclass(frozen=True)
 class Document:
-    """The values of a YAML text, and where they stand."""
+    """The values of a text, and where they stand."""
 
     values: Any
     lines: Mapping[DocumentPath, int]
@@ -86,15 +92,21 @@ class Document:
 
 
 def read_document(text: str) -> Document:
-    """Return the document of a YAML text.
+    """Return the document of a YAML or JSON text.
+
+    JSON is read as JSON: YAML 1.1 refuses some of it (tabs, surrogate pairs) and reads some otherwise (`1e3` as text).
 
     Raises:
-        DocumentError: it is no YAML, is larger or deeper than `MAX_BYTES` and 32 levels, has an alias, a key that is no
+        DocumentError: it is neither, is larger or deeper than `MAX_BYTES` and 32 levels, has an alias, a key that is no
             text, or one that is given twice.
     """
     size = len(text.encode("utf-8", "replace"))
     if size > MAX_BYTES:
         raise DocumentError(f"line 1: document: {size} bytes, allowed {MAX_BYTES}")
+    return _read_json(text) or _read_yaml(text)
+
+
+def _read_yaml(text: str) -> Document:
     try:
         _check_events(text)
         node = yaml.compose(text, Loader=_Loader)
@@ -163,6 +175,75 @@ def _locate(node: yaml.Node, path: DocumentPath, lines: dict[DocumentPath, int])
                 raise DocumentError(f"line {line}: key {key.value!r} is given {counts[key.value]} times, allowed once")
             _locate(value, (*path, key.value), lines)
             lines[*path, key.value] = line
+
+
+def _read_json(text: str) -> Document | None:
+    """Return the document of a JSON object or array, None where the text is none."""
+    if not text.lstrip(_JSON_SPACE).startswith(("{", "[")):
+        return None
+    try:
+        values = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    return Document(values, _JsonLines(text).lines)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+class _JsonLines:
+    """The line of every value of a text that is known to be JSON, found by reading it once more, value by value.
+
+    Raises:
+        DocumentError: too many values, nested too deep, a key given twice, or half a surrogate pair.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.lines: dict[DocumentPath, int] = {}
+        self._text = text
+        self._at = 0
+        self._breaks = [found.start() for found in re.finditer("\n", text)]
+        self._skip()
+        self._value((), self._line())
+
+    def _value(self, path: DocumentPath, line: int) -> None:
+        self.lines[path] = line
+        if len(self.lines) > _MAX_NODES:
+            raise DocumentError(f"line {line}: document: more than {_MAX_NODES} values")
+        opening = self._text[self._at]
+        if opening not in "{[":
+            self._scalar()
+            return
+        if len(path) >= _MAX_DEPTH:
+            raise DocumentError(f"line {line}: document: nested deeper than {_MAX_DEPTH}")
+        self._at += 1
+        place = 0
+        while self._skip() not in "}]":
+            line = self._line()
+            inner = (*path, self._scalar() if opening == "{" else place)
+            if inner in self.lines:
+                raise DocumentError(f"line {line}: key {inner[-1]!r} is given twice, allowed once")
+            self._skip()
+            self._value(inner, line)
+            place += 1
+        self._at += 1
+
+    def _scalar(self) -> Any:  # noqa: ANN401 - text, a number, or a constant
+        line = self._line()
+        value, self._at = _JSON.raw_decode(self._text, self._at)
+        if isinstance(value, str) and (half := _HALF_PAIR.search(value)):
+            raise DocumentError(f"line {line}: no JSON: half a surrogate pair, U+{ord(half[0]):04X}")
+        return value
+
+    def _skip(self) -> str:
+        """Go on to the next value, key or end, and return its first character."""
+        while self._text[self._at] in _JSON_BETWEEN:
+            self._at += 1
+        return self._text[self._at]
+
+    def _line(self) -> int:
+        return bisect_left(self._breaks, self._at) + 1
 
 
 def _shown(path: DocumentPath) -> str:

@@ -15,6 +15,7 @@ from moderation.compat.errors import refusal
 from moderation.cors import cors_middleware
 from moderation.database import Database
 from moderation.idempotency import IdempotencyLayer
+from moderation.idempotency_purge import PurgeLayer
 from moderation.idempotency_store import IdempotencyStore
 from moderation.problem import Problem
 from moderation.rate_limit import RateLimit
@@ -24,8 +25,6 @@ from moderation.request import RequestId, caller_of
 if TYPE_CHECKING:
     from moderation.api import ModerationApi
 
-_EXPIRED_AT_START = 1_000
-
 
 @dataclass(frozen=True)
 class Guards:
@@ -34,18 +33,18 @@ class Guards:
     idempotency: IdempotencyStore
     limiter: RateLimiter
     limit: RateLimit | None
-    """Of every API key; None: no limit."""
+    """Of every API key without one of its own; None: no limit."""
 
     @classmethod
     def over(cls, database: Database, limit: RateLimit | None) -> Guards:
         """The guards of a database; what has expired meanwhile is removed."""
         idempotency = IdempotencyStore(database)
-        idempotency.purge(_EXPIRED_AT_START)
+        idempotency.purge_when_due()
         return cls(idempotency, RateLimiter(database), limit)
 
 
 def add_layers(app: FastAPI, current: Callable[[], ModerationApi]) -> None:
-    """Puts the layers before the routes, outermost CORS, then the request's id, its rate, its key."""
+    """Puts the layers before the routes: outermost CORS, then the request's id, its rate, its key, and the purge."""
 
     def guards() -> Guards:
         found = current().guards
@@ -61,10 +60,15 @@ def add_layers(app: FastAPI, current: Callable[[], ModerationApi]) -> None:
         except Problem:
             return None
 
-    def limit_of(_: ApiKey) -> RateLimit | None:
+    def limit_of(key: ApiKey) -> RateLimit | None:
         found = current().guards
-        return found.limit if found is not None else None
+        return None if found is None else key.rate_limit or found.limit
 
+    def kept() -> IdempotencyStore | None:
+        found = current().guards
+        return None if found is None else found.idempotency
+
+    app.add_middleware(PurgeLayer, store=kept)
     app.add_middleware(IdempotencyLayer, store=lambda: guards().idempotency, identify=identify, refuse=refusal)
     app.add_middleware(
         RateLimitLayer, limiter=lambda: guards().limiter, limit_of=limit_of, identify=identify, refuse=refusal

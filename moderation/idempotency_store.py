@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import Lock
 
 from sqlalchemy import and_, bindparam, delete, select, update
 
@@ -20,6 +21,9 @@ KEPT_FOR = timedelta(hours=24)
 LEASE = timedelta(seconds=150)
 """How long a request may run: longer than the 120 s after which BentoML gives it up. A crash blocks its key so long."""
 PURGED_PER_REQUEST = 16
+PURGED_AT_ONCE = 1_000
+PURGED_EVERY = timedelta(hours=1)
+"""How often a worker purges to which no requests with keys come; what nobody asks for again is so forgotten, too."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class IdempotencyStore:
         """
         self._database = database
         self._clock = clock
+        self._purge_at = clock()
+        self._guard = Lock()
         take = database.insert("idempotency")
         # The unique id decides who is first; what has expired is free for the next. The count of rows is the answer,
         # and not every driver keeps that of an INSERT unasked.
@@ -129,6 +135,26 @@ class IdempotencyStore:
         """Give the lease back: the next attempt runs. Changes nothing where it is not held, or the answer is kept."""
         with self._database.writer.begin() as connection:
             connection.execute(_RELEASE, {"of": attempt.id, "by": attempt.lease})
+
+    @property
+    def purge_is_due(self) -> bool:
+        """Whether `purge_when_due` would delete now; takes no database."""
+        return self._clock() >= self._purge_at
+
+    def purge_when_due(self) -> int:
+        """Delete up to `PURGED_AT_ONCE` rows that have expired, once in `PURGED_EVERY`; return how many.
+
+        Where there may be more of them the next call goes on. The first call, at the start, always deletes.
+        """
+        with self._guard:
+            if not self.purge_is_due:
+                return 0
+            self._purge_at = self._clock() + PURGED_EVERY
+        purged = self.purge(PURGED_AT_ONCE)
+        if purged == PURGED_AT_ONCE:
+            with self._guard:
+                self._purge_at = self._clock()
+        return purged
 
     def purge(self, limit: int) -> int:
         """Delete up to `limit` rows that have expired, the oldest first; return how many."""

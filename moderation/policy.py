@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -168,12 +168,10 @@ class Policy:
         """
         check_region(region)
         country = parent_region(region)
-        levels = [(region,), *([(country,)] if country is not None else [])]
+        levels: list[tuple[str, ...]] = [(region,), *([(country,)] if country is not None else [])]
         seen = {name for level in levels for name in level}
         inner = tuple(seen)
-        while inner := tuple(
-            group for group, members in self.groups.items() if group not in seen and not set(members).isdisjoint(inner)
-        ):
+        while inner := self._groups_of(inner, without=seen):
             levels.append(inner)
             seen |= set(inner)
         return tuple(levels)
@@ -202,6 +200,24 @@ class Policy:
     @cached_property
     def _named(self) -> frozenset[str]:
         return frozenset(self.regions).union(self.zones, *self.groups.values())
+
+    @cached_property
+    def _holding(self) -> Mapping[str, Sequence[str]]:
+        """Region or group -> the groups that hold it; few, where all groups together may hold very many."""
+        found: dict[str, list[str]] = {}
+        for group, members in self.groups.items():
+            for member in members:
+                found.setdefault(member, []).append(group)
+        return found
+
+    @cached_property
+    def _place(self) -> Mapping[str, int]:
+        return {group: i for i, group in enumerate(self.groups)}
+
+    def _groups_of(self, names: Iterable[str], *, without: Collection[str]) -> tuple[str, ...]:
+        """Return the groups that hold one of these names, in the order of the policy."""
+        found = {group for name in names for group in self._holding.get(name, ()) if group not in without}
+        return tuple(sorted(found, key=self._place.__getitem__))
 
     def _in_region(self, region: str) -> RegionRules:
         rules = {head.name: (head.default, DEFAULT_REGION) for head in self.heads}

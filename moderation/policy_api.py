@@ -8,16 +8,18 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
+from moderation.document import DocumentError
 from moderation.policy import Policy
 from moderation.policy_diff import comparison, rule_json
-from moderation.policy_document import PolicyError, read_policy
-from moderation.policy_store import PolicyConflictError, PolicyStore, UnknownPolicyError
+from moderation.policy_document import read_policy
+from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.replay import backtest
-from moderation.request_model import RequestModel, read_request
+from moderation.request_model import Moment, RequestModel, read_request
 from moderation.thresholds import HeadThreshold, Thresholds
+from moderation.version_store import UnknownVersionError, VersionConflictError
 
 if TYPE_CHECKING:
     from moderation.review.store import LoggedDecision, Store
@@ -55,7 +57,7 @@ class BacktestRequest(RequestModel):
     """Head -> cuts in place of those that are served."""
     region: str | None = None
     """Only decisions for this region."""
-    since: AwareDatetime | None = None
+    since: Moment | None = None
     """Only decisions from this time on."""
     limit: int = Field(default=100_000, ge=1, le=MAX_BACKTEST)
     """At most so many decisions, the oldest first."""
@@ -94,7 +96,7 @@ class PolicyApi:
         """Return a policy; raise `Problem` where there is none."""
         try:
             return self._policies.get(ref)
-        except UnknownPolicyError as error:
+        except UnknownVersionError as error:
             raise Problem("unknown_policy", str(error.args[0])) from error
 
     def listing(self) -> dict[str, Any]:
@@ -134,9 +136,9 @@ class PolicyApi:
         """Add a version, which does not decide before it is published; raise `Problem` where it is none."""
         try:
             policy = self._policies.add(text, by=by)
-        except PolicyError as error:
+        except DocumentError as error:
             raise Problem("invalid_policy", str(error)) from error
-        except PolicyConflictError as error:
+        except VersionConflictError as error:
             raise Problem("policy_conflict", str(error)) from error
         return self.show(policy.ref)
 
@@ -182,7 +184,7 @@ class PolicyApi:
         """Put the version in force that was before the present one."""
         try:
             policy = self._policies.rollback(name, by=by)
-        except PolicyConflictError as error:
+        except VersionConflictError as error:
             raise Problem("policy_conflict", str(error)) from error
         log.info("policy rolled back", ref=policy.ref, by=by)
         return self.show(policy.ref)

@@ -43,6 +43,12 @@ def differences(before: Policy, after: Policy) -> list[RuleChange]:
     return changes
 
 
+def comparison(before: Policy, after: Policy) -> dict[str, Any]:
+    """Return what changes between two policies as JSON."""
+    changes = [change.to_json() for change in differences(before, after)]
+    return {"before": before.ref, "after": after.ref, "changes": changes}
+
+
 def rule_json(rule: Rule | None) -> dict[str, Any] | None:
     """Return a rule as JSON."""
     if rule is None:

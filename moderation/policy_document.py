@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from jsonschema import Draft202012Validator
 
 from moderation.constraints import TIMED, check_times, quiet_period
-from moderation.document import DocumentError, DocumentPath, read_document, read_file
+from moderation.document import DocumentPath, read_document, read_file
 from moderation.policy import Constraint, Effect, HeadPolicy, Policy, Rule
 from moderation.regions import COUNTRIES, check_region
 
@@ -23,9 +23,6 @@ POLICIES = Path(__file__).parent / "policies"
 SCHEMA = POLICIES / "policy.schema.json"
 _HINTS = dict.fromkeys(("start", "end"), "write times in quotes, '06:00'")
 _REF = re.compile(r"(?P<id>[a-z0-9]+(-[a-z0-9]+)*)(@(?P<version>[1-9][0-9]*))?")
-
-PolicyError = DocumentError
-"""A document is no policy; the message names the line and the reason."""
 
 
 def load_policy(ref_or_path: str | Path = "ads-default") -> Policy:
@@ -55,7 +52,7 @@ def read_policy(text: str) -> Policy:
     """Return the policy of a YAML text.
 
     Raises:
-        PolicyError: it is none; the message names the first wrong line and the reason.
+        DocumentError: it is none; the message names the first wrong line and the reason.
     """
     document = read_document(text)
     document.check(_validator(), hints=_HINTS)
@@ -183,22 +180,26 @@ def _faults_of_groups(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
         for i, member in enumerate(members):
             if member not in policy.groups and (reason := _unknown(member)):
                 yield ("groups", group, i), f"{reason}, or a group of this policy"
-    for group in policy.groups:
-        chain = _cycle(policy, group, (group,))
-        if chain is not None:
-            yield ("groups", group), f"groups hold each other: {' > '.join(chain)}"
+    if chain := _cycle(policy.groups):
+        yield ("groups", chain[0]), f"groups hold each other: {' > '.join(chain)}"
 
 
-def _cycle(policy: Policy, group: str, chain: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return the chain of groups that leads from the first back to it."""
-    for member in policy.groups.get(group, ()):
-        if member == chain[0]:
-            return (*chain, member)
-        if member in policy.groups and member not in chain:
-            found = _cycle(policy, member, (*chain, member))
-            if found is not None:
-                return found
-    return None
+def _cycle(groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return a chain of groups that leads back to its first, empty where there is none; looks at each group once."""
+    done: set[str] = set()
+    for start in groups:
+        chain, left = [start], [iter(groups[start])]
+        while chain:
+            member = next((each for each in left[-1] if each in groups and each not in done), None)
+            if member is None:
+                done.add(chain.pop())
+                left.pop()
+            elif member in chain:
+                return (*chain[chain.index(member) :], member)
+            else:
+                chain.append(member)
+                left.append(iter(groups[member]))
+    return ()
 
 
 def _faults_of_zones(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
@@ -276,8 +277,8 @@ def _without_zone(policy: Policy, regions: Sequence[str] | None) -> str:
 
 def _overlaps(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
     """Yield the heads that two groups, as near to a region as each other, both rule."""
-    for region in dict.fromkeys(member for group in policy.groups for member in _members(policy, group)):
-        if _unknown(region):
+    for region in dict.fromkeys(member for members in policy.groups.values() for member in members):
+        if region in policy.groups or _unknown(region):
             continue
         ruled: set[str] = set()
         for level in policy.levels(region):

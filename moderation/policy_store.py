@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from moderation.database import Database, now
+from moderation.document import read_file
 from moderation.policy import Policy
-from moderation.policy_document import read_policy
+from moderation.policy_document import is_file, read_policy
 from moderation.tables import PolicyRow, PublicationRow, ThresholdsRow
 from moderation.thresholds import HeadThreshold, Thresholds
-from moderation.version_store import UnknownVersionError, VersionConflictError, VersionStore
-
-PolicyConflictError = VersionConflictError
-UnknownPolicyError = UnknownVersionError
+from moderation.version_store import VersionStore
 
 
 class PolicyStore(VersionStore[Policy]):
@@ -27,6 +26,27 @@ class PolicyStore(VersionStore[Policy]):
         super().__init__(
             database, read=read_policy, rows=PolicyRow, publications=PublicationRow, kind="policy", shipped=shipped
         )
+
+    def serve(self, named: str) -> Policy:
+        """Return the policy that a service decides by.
+
+        Args:
+            named: a file, which is added; a reference; or a name: its version in force, else the latest shipped one.
+
+        Raises:
+            ValueError: there is none, or the file is none.
+        """
+        if is_file(named):
+            return read_file(Path(named), lambda text: self.add(text, by="file"), what="policy")
+        if "@" in named:
+            found = self._find(named)
+        else:
+            shipped = (policy for policy in map(self._find, self._shipped) if policy is not None and policy.id == named)
+            found = self.in_force(named) or max(shipped, key=lambda policy: policy.version, default=None)
+        if found is None:
+            known = ", ".join(policy.ref for policy in self.all())
+            raise ValueError(f"policy: found {named!r}, allowed a file, one of {known}, or a name that is published")
+        return found
 
     def remember(self, thresholds: Thresholds) -> None:
         """Keep thresholds, so that what they decided can be decided again."""

@@ -43,6 +43,11 @@ class RateLimit:
         if not 1 <= self.window_s <= WINDOWS_S["day"]:
             raise ValueError(f"window_s is {self.window_s}; allowed: 1 to {WINDOWS_S['day']}")
 
+    def __str__(self) -> str:
+        """Return it as `parse_rate_limit` reads it, such as `600/min`; in words where its window has no unit."""
+        unit = next((unit for unit, seconds in WINDOWS_S.items() if seconds == self.window_s), None)
+        return f"{self.requests} per {self.window_s} s" if unit is None else f"{self.requests}/{unit}"
+
     @property
     def window_ns(self) -> int:
         """The window in nanoseconds."""

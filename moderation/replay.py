@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from moderation.decision import Action, RegionDecision, decide, decide_failed, escalate_unsupported
 from moderation.policy import Policy
-from moderation.policy_store import PolicyStore, UnknownPolicyError
+from moderation.policy_store import PolicyStore
 from moderation.review.queue import entry_json
 from moderation.signals import apply_signals
 from moderation.thresholds import Thresholds
+from moderation.version_store import UnknownVersionError
 
 if TYPE_CHECKING:
     from moderation.review.store import LoggedDecision
@@ -122,7 +123,7 @@ def replay(rows: Iterable[LoggedDecision], policies: PolicyStore) -> Iterable[Di
         thresholds = known[name]
         try:
             policy = policies.get(row.policy)
-        except UnknownPolicyError:
+        except UnknownVersionError:
             yield Difference(row.id, row.item_id, "policy", row.policy, None)
             continue
         if policy.digest[:12] != row.versions.get("policy_digest", policy.digest[:12]):

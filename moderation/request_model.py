@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
+from moderation.constraints import check_year
 from moderation.problem import Problem
 
 T = TypeVar("T", bound=BaseModel)
 
 
+def _in_every_zone(moment: datetime) -> datetime:
+    try:
+        check_year(moment)
+    except ValueError as error:
+        raise PydanticCustomError("time_range", "{reason}", {"reason": str(error)}) from error
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_every_zone)]
+"""A time with an offset, a year at least from the ends of the calendar."""
+
+
 class RequestModel(BaseModel):
     """A body whose fields are all named."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def read_request(kind: type[T], request: object) -> T:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from moderation.document import DocumentError
 from moderation.problem import Problem
+from moderation.rule_hits import count_hits
 from moderation.rule_set import RuleSet, read_rule_set
 from moderation.version_store import UnknownVersionError, VersionConflictError
 
@@ -110,18 +111,8 @@ class RuleApi:
         Of a shadow rule this is what it would have done: the action is what was decided without it.
         """
         rules = self._get(ref)
-        own = {f"{rules.ref}/{rule.name}": rule.name for rule in rules.rules}
-        found: Counter[tuple[str, str, str, str]] = Counter()
-        decisions = 0
-        for row in self._decisions.decision_rows(with_signals=True):
-            names = {(own[signal.name], signal.mode) for signal in row.signals if signal.name in own}
-            decisions += bool(names)
-            found.update((name, mode, row.region, str(row.action)) for name, mode in names)
-        hits = [
-            {"rule": name, "mode": mode, "region": region, "action": action, "decisions": count}
-            for (name, mode, region, action), count in sorted(found.items())
-        ]
-        return {"ref": rules.ref, "decisions": decisions, "hits": hits}
+        counted = count_hits(rules, self._decisions.decision_rows(with_signals=True))
+        return {"ref": rules.ref, "decisions": counted.decisions, "hits": [asdict(each) for each in counted.hits]}
 
     def _get(self, ref: str) -> RuleSet:
         try:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,6 +26,7 @@ from moderation.item import Item
 from moderation.openapi.json_schema import schema_of
 from moderation.policy import check_region
 from moderation.problem import Problem
+from moderation.request_model import Moment
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_ITEMS = 256
@@ -62,8 +62,13 @@ def _time_as_text(value: object) -> object:
 
 
 FieldString = Annotated[StrictStr, StringConstraints(max_length=MAX_FIELD_CHARACTERS)]
-Identifier = Annotated[StrictStr, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\p{Cc}]+$")]
-Region = Annotated[StrictStr, StringConstraints(max_length=16), AfterValidator(_known_region)]
+Identifier = Annotated[StrictStr, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+Region = Annotated[
+    StrictStr,
+    StringConstraints(max_length=16),
+    AfterValidator(_known_region),
+    Field(description="A code of ISO 3166-1 alpha-2 (`DE`) or ISO 3166-2 (`IN-GJ`)."),
+]
 Certificate = Annotated[
     StrictStr, StringConstraints(max_length=64, pattern=r"^[a-z][a-z0-9_]*:.+$"), AfterValidator(_of_known_region)
 ]
@@ -97,7 +102,7 @@ class ContextRequest(_Closed):
     advertiser_id: Identifier | None = None
     certificates: Annotated[list[Certificate], Field(max_length=64)] = []
     disclosures: Annotated[list[Identifier], Field(max_length=64)] | None = None
-    scheduled_at: Annotated[AwareDatetime, BeforeValidator(_time_as_text)] | None = None
+    scheduled_at: Annotated[Moment, BeforeValidator(_time_as_text)] | None = None
 
 
 class ItemRequest(_Closed):

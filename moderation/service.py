@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moderation import auth, schema
+from moderation import auth
 from moderation.api import ModerationApi, Readiness
 from moderation.auth import load_keys
 from moderation.compat.errors import ERRORS, on_error
@@ -22,10 +23,12 @@ from moderation.compat.openai_routes import openai_router
 from moderation.compat.perspective_routes import perspective_router
 from moderation.cors import cors_middleware
 from moderation.guards import add_layers
-from moderation.policy_document import load_policy
+from moderation.openapi import ads, comments, moderations, policies
+from moderation.openapi.document import DocumentedApp
+from moderation.policy_document import list_policies
 from moderation.policy_routes import policy_router
+from moderation.policy_store import PolicyStore
 from moderation.request import JSON_TYPE, caller_of, read_body
-from moderation.response import ModerateResponse
 from moderation.review.store import Store
 from moderation.settings import Settings
 from retrieval_shared.bundle import load_bundle
@@ -46,10 +49,13 @@ SERVICE: dict[str, Any] = {
 }
 
 
+OPERATIONS = (*ads.OPERATIONS, *policies.OPERATIONS, *moderations.OPERATIONS, *comments.OPERATIONS)
+"""What the document says of each route."""
+
+
 def build_app(current: Callable[[], ModerationApi]) -> FastAPI:
     """The HTTP routes over the API that `current` returns at each request; it may not exist yet when this is called."""
-    body = {"requestBody": {"required": True, "content": {JSON_TYPE: {"schema": schema.request_schema()}}}}
-    app = FastAPI(title="Wardline moderation", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app = DocumentedApp(OPERATIONS)
     add_layers(app, current)
     for kind in ERRORS:
         app.add_exception_handler(kind, on_error)
@@ -59,13 +65,13 @@ def build_app(current: Callable[[], ModerationApi]) -> FastAPI:
         api.keys.authorise(caller_of(request), auth.Scope.MODERATE)
         return api
 
-    @app.post("/v1/ads:moderate", responses={200: {"model": ModerateResponse}}, openapi_extra=body)
+    @app.post("/v1/ads:moderate", tags=["Ads"], **ads.MODERATE.post())
     async def moderate(request: Request) -> Response:
         """Decides each ad of a batch for each of its regions."""
         answer = await authorised(request).moderate(await read_body(request))
         return Response(answer.model_dump_json(), media_type=JSON_TYPE)
 
-    @app.get("/v1/limits")
+    @app.get("/v1/limits", tags=["Ads"], **ads.LIMITS.get())
     async def limits(request: Request) -> dict[str, Any]:
         """States what a request may hold."""
         return authorised(request).limits()
@@ -105,11 +111,11 @@ def check_start(environment: Mapping[str, str]) -> Settings:
     try:
         settings = Settings.from_environment(environment)
         load_bundle(settings.bundle)
-        load_policy(settings.policy)
         if settings.keys is not None:
             load_keys(settings.keys)
         cors_middleware(environment)
-        Store(settings.database).close()
+        with closing(Store(settings.database)) as store:
+            PolicyStore(store.database, list_policies()).serve(settings.policy)
     except (WardlineError, ValueError) as error:
         raise BentoMLException(f"Wardline cannot start: {error}") from error
     return settings

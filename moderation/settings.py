@@ -35,6 +35,11 @@ class Settings:
     rate_limit: RateLimit | None = None
     """Requests of one API key, over all workers."""
 
+    @property
+    def follows_publications(self) -> bool:
+        """Whether a published version takes the policy's place: it is named without a version, and is no file."""
+        return "@" not in self.policy and not is_file(self.policy)
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """The settings that the variables WARDLINE_* name, relative paths counted from the working folder.
@@ -42,7 +47,7 @@ class Settings:
         Raises:
             ValueError: when a variable has a value that is not allowed; the message names both.
         """
-        keep_text = environment.get("WARDLINE_KEEP_TEXT", "0")
+        keep_text = environment.get("WARDLINE_KEEP_TEXT") or "0"
         if keep_text not in {"0", "1"}:
             raise ValueError(f"WARDLINE_KEEP_TEXT is {keep_text!r}; allowed: 0, 1")
         bundle, keys = environment.get("WARDLINE_BUNDLE"), environment.get(KEYS_VARIABLE)

@@ -43,9 +43,10 @@ def test_version_is_that_of_the_project() -> None:
     assert run("--version").output == f"wardline {wardline.version()}\n"
 
 
-def test_moderation_commands_are_here() -> None:
-    assert "ads-default@1" in run("policies", "show").output
-    assert run("policies", "show", "none").exit_code == 2
+def test_moderation_commands_are_here(tmp_path: Path) -> None:
+    database = ("--db", str(tmp_path / "w.db"))
+    assert "ads-default@1" in run("policies", "list", *database).output
+    assert run("policies", "show", "none", *database).exit_code == 2
 
 
 def lazy_module(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:

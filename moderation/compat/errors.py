@@ -7,14 +7,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from moderation.compat import openai_routes, perspective_routes
+from moderation.compat import openai, openai_routes, perspective_error, perspective_routes
 from moderation.compat.openai import OpenAIError
 from moderation.compat.perspective_error import PerspectiveError
 from moderation.problem import REQUEST_ID_HEADER, Problem, problem_of_http_error, problem_response
 from retrieval_shared.errors import ScoringError
 
-ERRORS = (Problem, OpenAIError, PerspectiveError, HTTPException, Exception)
-"""What `on_error` is the handler of."""
+ERRORS = (Problem, OpenAIError, PerspectiveError, ScoringError, HTTPException, Exception)
+"""What `on_error` handles, each by its name: what is only an `Exception` is answered outside of all layers."""
 
 
 async def on_error(request: Request, error: Exception) -> JSONResponse:
@@ -35,9 +35,9 @@ def _answer(error: Exception, request: Request) -> JSONResponse:
     crashed = problem.code == "internal_error"
     request_id = getattr(request.state, "request_id", None) if crashed else None
     if path == openai_routes.PATH:
-        return _response(openai_routes.error_of(problem), request_id)
+        return _response(openai.error_of(problem), request_id)
     if path.startswith((f"{perspective_routes.PREFIX}/", perspective_routes.DISCOVERY)):
-        return _response(perspective_routes.error_of(problem), request_id)
+        return _response(perspective_error.error_of(problem), request_id)
     return problem_response(problem, request_id=request_id)
 
 

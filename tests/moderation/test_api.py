@@ -1,4 +1,4 @@
-"""The API as a plain class: settings, the probe, and the way from a body to an answer."""
+"""The API as a plain class: the probe, and the way from a body to an answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from moderation.policy_document import POLICIES, load_policy
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.review.store import Store
-from moderation.settings import Settings, database_url
 from moderation.signal_sources import NO_SOURCES, SignalSources
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.bundle import Bundle, Manifest, Probe
@@ -160,50 +159,6 @@ def body(*texts: str, region: str = "US", **changes: object) -> bytes:
     """A request of one ad per text."""
     items = [{"id": f"ad-{i}", "fields": {"body": text}, "regions": [region]} for i, text in enumerate(texts)]
     return json.dumps({"items": items, **changes}).encode()
-
-
-def test_settings_come_from_the_environment() -> None:
-    """Nothing set means the shipped bundle, no keys, no texts kept; empty counts as not set."""
-    nothing = Settings.from_environment({})
-    assert nothing == Settings(database=f"sqlite:///{Path.cwd()}/var/wardline.db")
-    assert Settings.from_environment({"WARDLINE_BUNDLE": "", "WARDLINE_KEYS": "", "WARDLINE_POLICY": ""}) == nothing
-    full = {
-        "WARDLINE_BUNDLE": "/b",
-        "WARDLINE_POLICY": "ads-default@1",
-        "WARDLINE_DATABASE": "sqlite:////x.db",
-        "WARDLINE_KEYS": "/k.yaml",
-        "WARDLINE_KEEP_TEXT": "1",
-    }
-    expected = Settings(Path("/b"), "ads-default@1", "sqlite:////x.db", Path("/k.yaml"), True)
-    assert Settings.from_environment(full) == expected
-    with pytest.raises(ValueError, match="WARDLINE_KEEP_TEXT is 'yes'; allowed: 0, 1"):
-        Settings.from_environment({"WARDLINE_KEEP_TEXT": "yes"})
-
-
-def test_relative_paths_hold_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker runs elsewhere: what its parent hands down names the same files."""
-    monkeypatch.chdir(tmp_path)
-    given = {
-        "WARDLINE_BUNDLE": "b", "WARDLINE_KEYS": "k.yaml", "WARDLINE_DATABASE": "var/w.db", "WARDLINE_POLICY": "p.yaml",
-    }  # fmt: skip
-    settings = Settings.from_environment(given)
-    handed = settings.environment()
-    assert handed == {
-        "WARDLINE_BUNDLE": f"{tmp_path}/b",
-        "WARDLINE_KEYS": f"{tmp_path}/k.yaml",
-        "WARDLINE_DATABASE": f"sqlite:///{tmp_path}/var/w.db",
-        "WARDLINE_POLICY": f"{tmp_path}/p.yaml",
-    }
-    monkeypatch.chdir("/")
-    assert Settings.from_environment(handed) == settings
-
-
-def test_a_database_is_a_file_or_a_url() -> None:
-    """Passwords survive, memory stays memory, nonsense is refused."""
-    for url in ("postgresql://u:secret@db/wardline", "sqlite:////abs/w.db", "sqlite:///:memory:"):
-        assert database_url(url) == url
-    with pytest.raises(ValueError, match="expected a file or a database URL"):
-        database_url("://")
 
 
 def test_the_probe_within_tolerance_is_ready_without_a_warning() -> None:

@@ -11,6 +11,9 @@ import yaml
 
 from moderation.auth import LOOPBACK, ApiKey, Caller, KeyRing, Scope, add_key, create_key, load_keys
 from moderation.problem import Problem
+from moderation.rate_limit import RateLimit
+
+GOOD = {"name": "a", "sha256": "0" * 64, "scopes": ["admin"]}
 
 
 def caller(authorization: str | None = None, *, peer: str = "203.0.113.9", host: str = "ads.example") -> Caller:
@@ -51,6 +54,22 @@ def test_keys_survive_the_file_which_only_its_owner_can_read(tmp_path: Path) -> 
     assert [child.name for child in path.parent.iterdir()] == ["keys.yaml"]
 
 
+def test_a_key_may_have_a_rate_limit_of_its_own(tmp_path: Path) -> None:
+    """It survives the file, beside keys without one, and is written as people write it."""
+    path = tmp_path / "keys.yaml"
+    limited, free = create_key("bulk", ["moderate"], rate_limit=RateLimit(60, 60)), create_key("ads", ["moderate"])
+    for created in (limited, free, create_key("slow", ["review"], rate_limit=RateLimit(5, 86_400))):
+        add_key(path, created.record)
+    ring = load_keys(path)
+    assert [key.rate_limit for key in ring.keys] == [RateLimit(60, 60), None, RateLimit(5, 86_400)]
+    assert ring.find(limited.secret) == limited.record
+    entries = yaml.safe_load(path.read_text())["keys"]
+    assert [entry.get("rate_limit") for entry in entries] == ["60/min", None, "5/day"]
+    assert set(entries[1]) == {"name", "sha256", "scopes"}
+    with pytest.raises(ValueError, match="rate limit of key 'odd' is 5 per 90 s; allowed are per s, min, h or day"):
+        create_key("odd", ["moderate"], rate_limit=RateLimit(5, 90))
+
+
 def test_a_name_cannot_be_given_twice(tmp_path: Path) -> None:
     """The file is left as it was."""
     path = tmp_path / "keys.yaml"
@@ -81,6 +100,26 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ({"keys": [{"name": "a", "sha256": "0" * 64, "scopes": "admin"}]}, "must be a list"),
         ({"keys": [{"name": "a", "sha256": "0" * 64, "scopes": []}]}, "is empty"),
         ({"keys": [{"name": "a", "sha256": "0" * 64, "scopes": ["root"]}]}, "known scopes: moderate, review, admin"),
+        (
+            {"keys": [GOOD | {"limit": "60/min"}]},
+            "exactly: name, sha256, scopes, and rate_limit where",
+        ),
+        (
+            {"keys": [GOOD | {"rate_limit": "60"}]},
+            "key 'a': rate limit is '60'; allowed: requests/unit",
+        ),
+        (
+            {"keys": [GOOD | {"rate_limit": 60}]},
+            "key 'a': rate limit is '60'; allowed: requests/unit",
+        ),
+        (
+            {"keys": [GOOD | {"rate_limit": None}]},
+            "key 'a': rate limit is 'None'",
+        ),
+        (
+            {"keys": [GOOD | {"rate_limit": "0/s"}]},
+            "key 'a': requests is 0; allowed: 1 to",
+        ),
         ({"keys": [{"name": "a b", "sha256": "0" * 64, "scopes": ["admin"]}]}, "name is 'a b'"),
     ],
 )

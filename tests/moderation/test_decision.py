@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
@@ -323,104 +323,3 @@ def test_unread_language_never_softens() -> None:
     rejected = RegionDecision("DE", "DE", Action.REJECT, (), ("gambling",), False)
     language = Language(code="xx", confidence=1.0, supported=False)
     assert escalate_unsupported(rejected, language=language, policy=load_policy()) == rejected
-
-
-FIRST, LAST = datetime(2026, 5, 2, 0, 0, 0), datetime(2026, 5, 3, 23, 59, 59)  # noqa: DTZ001 - of the region's clock
-KOLKATA = timezone(timedelta(hours=5, minutes=30))
-QUIET = Constraint("quiet_period", start="2026-05-02", end="2026-05-03T23:59:59")
-HOURS = Constraint("hours", start="21:00", end="06:00", zone="Europe/Berlin")
-LISTED = Constraint("advertisers", values=("a1",))
-TIMELY = Policy(
-    id="timely",
-    version=1,
-    heads=(
-        HeadPolicy("political", "topic", "Politics.", Rule(Effect.LIMITED, 3, (QUIET, LICENCE))),
-        HeadPolicy("gambling", "topic", "Games.", Rule(Effect.FULLY_LIMITED, 2, (AGE, LICENCE, TOLD))),
-        HeadPolicy("alcohol", "topic", "Drinks.", Rule(Effect.LIMITED, 2, (LISTED,))),
-    ),
-    regions={"DE": {"gambling": Rule(Effect.FULLY_LIMITED, 2, (HOURS, Constraint("disclosure", "risk")))}},
-    zones={"IN": "Asia/Kolkata"},
-)
-TIMELY_CUTS = Thresholds.of(prevalence=0.02, heads=dict.fromkeys([head.name for head in TIMELY.heads], CUT))
-
-
-def timely(
-    head: str, probability: float = 0.9, *, region: str = "IN", at: datetime = NOW, **context: object
-) -> tuple[Action, Effect, str]:
-    (entry,) = decide(
-        {head: probability}, region=region, policy=TIMELY, thresholds=TIMELY_CUTS,
-        context=Context(**context), at=at,  # type: ignore[arg-type]
-    ).entries  # fmt: skip
-    return entry.action, entry.effect, entry.reason.rpartition(": ")[2]
-
-
-@pytest.mark.parametrize(
-    ("moment", "action"),
-    [
-        (FIRST - timedelta(seconds=1), Action.LIMIT),
-        (FIRST, Action.REJECT),
-        (LAST, Action.REJECT),
-        (LAST + timedelta(microseconds=999_999), Action.REJECT),
-        (LAST + timedelta(seconds=1), Action.LIMIT),
-    ],
-)
-def test_a_quiet_period_holds_from_its_first_to_its_last_second_of_the_regions_clock(
-    moment: datetime, action: Action
-) -> None:
-    at = moment.replace(tzinfo=KOLKATA)
-    assert timely("political", at=at)[0] is action
-    assert timely("political", at=at.astimezone(UTC), region="IN-GJ")[0] is action
-    # Where the ad is scheduled, that time counts, not the time of asking.
-    assert timely("political", at=NOW, scheduled_at=at)[0] is action
-
-
-def test_a_quiet_period_in_force_is_told_and_an_unsure_head_still_asks_a_person() -> None:
-    at = FIRST.replace(tzinfo=KOLKATA)
-    assert timely("political", at=at)[1:] == (
-        Effect.FULLY_LIMITED, "quiet_period:2026-05-02/2026-05-03T23:59:59, licence:state",
-    )  # fmt: skip
-    assert timely("political", 0.5, at=at)[:2] == (Action.ESCALATE, Effect.LIMITED)
-
-
-@pytest.mark.parametrize(
-    ("context", "found"),
-    [
-        ({}, (Action.REJECT, Effect.FULLY_LIMITED, "age:21, licence:state")),
-        ({"min_age": 21}, (Action.REJECT, Effect.FULLY_LIMITED, "licence:state")),
-        ({"min_age": 21, "certificates": frozenset({"gambling:IN"})}, (Action.LIMIT, Effect.LIMITED, "limited")),
-    ],
-)
-def test_fully_limited_runs_only_where_everything_that_can_be_checked_is_met(
-    context: dict[str, object], found: tuple[Action, Effect, str]
-) -> None:
-    action, effect, why = timely("gambling", **context)
-    assert (action, effect) == found[:2]
-    assert why.endswith(found[2].rpartition(": ")[2])
-
-
-def test_only_listed_advertisers_may_run() -> None:
-    assert timely("alcohol")[0] is Action.REJECT
-    assert timely("alcohol", advertiser_id="a2")[0] is Action.REJECT
-    assert timely("alcohol", advertiser_id="a1")[0] is Action.LIMIT
-
-
-@pytest.mark.parametrize(
-    ("hour", "disclosures", "action"),
-    [
-        (20, {"risk"}, Action.REJECT),  # 20:00 in Berlin, an hour early
-        (21, {"risk"}, Action.LIMIT),
-        (5, {"risk", "other"}, Action.LIMIT),
-        (6, {"risk"}, Action.REJECT),
-        (21, set(), Action.REJECT),
-        (21, None, Action.LIMIT),  # not told, so not checked
-    ],
-)
-def test_hours_across_midnight_and_disclosures(hour: int, disclosures: set[str] | None, action: Action) -> None:
-    at = datetime(2026, 11, 21, hour, tzinfo=timezone(timedelta(hours=1)))
-    told = None if disclosures is None else frozenset(disclosures)
-    assert timely("gambling", region="DE", at=at, disclosures=told)[0] is action
-
-
-def test_a_time_without_a_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match="scheduled_at: found 2026-05-02T00:00:00 without a time zone"):
-        Context(scheduled_at=FIRST)

@@ -1,4 +1,4 @@
-"""YAML documents: values with their lines, one digest per content, and everything that is refused unread or by line."""
+"""YAML and JSON documents: values with their lines, one digest per content, and all that is refused, by its line."""
 
 from __future__ import annotations
 
@@ -126,6 +126,60 @@ def test_a_value_as_long_as_a_book_is_not_quoted_whole() -> None:
 def test_what_is_no_document_is_refused_with_its_line(text: str, message: str) -> None:
     with pytest.raises(DocumentError, match=f"^{message}"):
         read_document(text)
+
+
+def test_json_is_read_as_json_with_its_lines() -> None:
+    """Pairs of surrogates, tabs, exponents and line separators, which YAML 1.1 refuses or reads otherwise."""
+    rules = '[\n\t\t{"name": "a\u2028b", "words": [1e3, {}, []]},\n\t\tnull\n\t]'
+    text = '{\n\t"id": "\\ud83d\\ude00 \\/",\n\t"rules": ' + rules + "\n}\n"
+    document = read_document(text)
+    assert document.values == {"id": "\U0001f600 /", "rules": [{"name": "a\u2028b", "words": [1000.0, {}, []]}, None]}
+    assert document.lines == {
+        (): 1,
+        ("id",): 2,
+        ("rules",): 3,
+        ("rules", 0): 4,
+        ("rules", 0, "name"): 4,
+        ("rules", 0, "words"): 4,
+        ("rules", 0, "words", 0): 4,
+        ("rules", 0, "words", 1): 4,
+        ("rules", 0, "words", 2): 4,
+        ("rules", 1): 5,
+    }
+    with pytest.raises(DocumentError, match=r"^line 3: rules\.0\.words\.0: 7 is not of type 'string'$"):
+        read_document('{"id": "a",\n "rules":\n  [{"words": [7]}]}').check(SCHEMA, hints={})
+
+
+@settings(deadline=None)
+@given(values, st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_json_and_yaml_of_the_same_values_have_one_digest(drawn: object, indent: int | str | None, plain: bool) -> None:
+    document = read_document(json.dumps([drawn], indent=indent, ensure_ascii=plain))
+    assert document.values == [drawn]
+    assert document.digest == read_document(yaml.safe_dump([drawn])).digest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1,\n "b": {"c": 1,\n "\\u0063": 2}}', "line 3: key 'c' is given twice, allowed once"),
+        ('{"a":\n ["\\ud83d"]}', r"line 2: no JSON: half a surrogate pair, U\+D83D"),
+        ('{"a": 1,\n "\\ude00": 1}', r"line 2: no JSON: half a surrogate pair, U\+DE00"),
+        ('{"a":\n' + "[" * 32 + "]" * 32 + "}", "line 2: document: nested deeper than 32"),
+        ("[" * 100_000, "line 1: document: nested deeper than 32"),
+        ("[\n" + "1," * 100_000 + "1]", "line 2: document: more than 100000 values"),
+        ('{"a": 1,\n "b": }}', "line 2: no YAML: "),
+        ('{"a": ' + "9" * 5_000 + "}", "line 1: no YAML: "),
+    ],
+)
+def test_what_is_no_json_document_is_refused_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(DocumentError, match=f"^{message}"):
+        read_document(text)
+
+
+def test_what_only_begins_like_json_is_yaml() -> None:
+    assert read_document("{id: NaN, words: [a, 'b']}").values == {"id": "NaN", "words": ["a", "b"]}
+    assert read_document("[NaN]").values == ["NaN"]
+    assert read_document("[" * 32 + "]" * 32).lines[(0,) * 31] == 1
 
 
 def test_a_bomb_of_aliases_is_refused_before_it_unfolds() -> None:

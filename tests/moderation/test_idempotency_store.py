@@ -13,7 +13,16 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from moderation.database import Database
-from moderation.idempotency_store import KEPT_FOR, LEASE, PURGED_PER_REQUEST, Answer, Attempt, IdempotencyStore
+from moderation.idempotency_store import (
+    KEPT_FOR,
+    LEASE,
+    PURGED_AT_ONCE,
+    PURGED_EVERY,
+    PURGED_PER_REQUEST,
+    Answer,
+    Attempt,
+    IdempotencyStore,
+)
 from moderation.idempotency_tables import KeptAnswerRow
 from moderation.problem import Problem
 
@@ -165,6 +174,49 @@ def test_what_has_expired_is_deleted_a_few_rows_at_a_time(stores: Stores, clock:
     assert refusal(store, attempt("running")) == "idempotency_in_progress"
     assert rows(tmp_path) == 4
     assert (store.purge(2), store.purge(100), rows(tmp_path)) == (2, 1, 1)
+
+
+def test_each_worker_deletes_once_an_hour_so_many_at_a_time(
+    stores: Stores, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time at once; and where there may be more, the next call goes on."""
+    monkeypatch.setattr("moderation.idempotency_store.PURGED_AT_ONCE", 4)
+    one, two = stores
+    clock.at = START - KEPT_FOR
+    for number in range(10):
+        each = attempt(f"old-{number}")
+        one.begin(each)
+        one.keep(each, ANSWER)
+    clock.at = START
+    assert (one.purge_is_due, two.purge_is_due) == (True, True)
+    assert [one.purge_when_due() for _ in range(4)] == [4, 4, 2, 0]
+    assert (one.purge_is_due, two.purge_is_due, rows(tmp_path)) == (False, True, 0)
+    last = attempt("last")
+    one.begin(last)
+    one.keep(last, Answer(200, (), b""))
+    clock.at = START + PURGED_EVERY - SECOND
+    assert (one.purge_is_due, one.purge_when_due()) == (False, 0)
+    clock.at = START + KEPT_FOR
+    assert (one.purge_is_due, one.purge_when_due(), rows(tmp_path)) == (True, 1, 0)
+    assert (one.purge_is_due, two.purge_when_due()) == (False, 0)
+
+
+def test_of_many_threads_one_deletes(stores: Stores) -> None:
+    purged: list[int] = []
+    store = stores[0]
+    store.purge = lambda limit: purged.append(limit) or 0  # type: ignore[method-assign,func-returns-value]
+    barrier = Barrier(8)
+
+    def call() -> None:
+        barrier.wait(10)
+        store.purge_when_due()
+
+    threads = [Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert purged == [PURGED_AT_ONCE]
 
 
 def rows(tmp_path: Path) -> int:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 
 from moderation.decision import Context, Decision, decide
-from moderation.pipeline import Item
+from moderation.document import DocumentError
+from moderation.item import Item
 from moderation.policy_api import PolicyApi
-from moderation.policy_document import POLICIES, load_policy
+from moderation.policy_document import POLICIES, load_policy, read_policy
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.review.queue import ReviewQueue
 from moderation.review.store import Store
+from moderation.rule_set import read_rule_set
 from moderation.thresholds import HeadThreshold, Thresholds
 from retrieval_shared.language import Language
 
@@ -108,6 +112,77 @@ def test_what_cannot_decide_here_cannot_be_published(api: PolicyApi) -> None:
         api.rollback("ads-default", by="ann")
     assert code(empty) == "policy_conflict"
     assert api.in_force() == POLICY
+
+
+SOME = """\
+id: some
+version: 1
+heads:
+  - {name: gambling, kind: topic, definition: x, default: {effect: PROHIBITED, severity: 3}}
+regions:
+"""
+MILD = "gambling: {effect: ALLOWED, severity: 1}"
+CYCLE = f"{SOME}  A1:\n    {MILD}\ngroups:\n  A1: [B1]\n  B1: [C1, DE]\n  C1: [A1]\n"
+OVERLAP = f"{SOME}  A1:\n    {MILD}\n  B1:\n    {MILD}\ngroups: {{A1: [DE, FR], B1: [FR]}}\n"
+BOMB = "a0: &a0 [x, x, x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 12))
+RULES = """\
+id: some-rules
+version: 1
+rules:
+  - name: slow
+    head: gambling
+    kind: regex
+    pattern: '%s'
+    effect: escalate
+    mode: active
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "reason"),
+    [
+        (
+            "policy",
+            f"{SOME}  IN:\n    {MILD.replace('gambling', 'poker')}\n",
+            "line 7: regions.IN.poker: unknown head 'poker', allowed gambling",
+        ),
+        ("policy", f"{SOME}  XX:\n    {MILD}\n", "line 6: regions.XX: region: found 'XX', allowed a country"),
+        ("policy", CYCLE, "line 9: groups.A1: groups hold each other: A1 > B1 > C1 > A1"),
+        ("policy", OVERLAP, "line 9: regions.B1.gambling: overlapping rules: A1 and B1 both hold FR"),
+        ("rules", RULES % r"(a+)+\1$", r"line 7: rules\.0\.pattern: RE2 does not take it"),
+        ("rules", RULES % r"((a{1,30}){1,30}){1,30}$", r"line 7: rules\.0\.pattern: (too large|RE2 does not take it)"),
+        ("policy", "#" * 10_000_000, "line 1: document: 10000000 bytes, allowed 1048576"),
+        ("rules", "#" * 10_000_000, "line 1: document: 10000000 bytes, allowed 1048576"),
+        ("policy", BOMB, r"line 2: alias \*a0: write the value out"),
+        ("rules", BOMB, r"line 2: alias \*a0: write the value out"),
+    ],
+)
+def test_bad_input_is_refused_with_line_and_reason_and_what_is_in_force_stays(
+    api: PolicyApi, kind: str, document: str, reason: str
+) -> None:
+    api.add(version(2), by="ann")
+    api.publish("ads-default@2", by="ann")
+    before = api.listing()
+    if kind == "policy":
+        with pytest.raises(Problem, match=f"^invalid_policy: {reason}"):
+            api.add(document, by="bob")
+        assert re.match(reason, api.validate(document)["error"])
+    else:
+        with pytest.raises(DocumentError, match=f"^{reason}"):
+            read_rule_set(document)
+    with pytest.raises(Problem, match="unknown_policy"):
+        api.publish("some@1", by="bob")
+    assert (api.in_force().ref, api.listing()) == ("ads-default@2", before)
+    assert len(api.show("ads-default@2")["publications"]) == 1
+
+
+def test_json_with_surrogate_pairs_is_a_document(api: PolicyApi) -> None:
+    """As `json.dumps` writes what lies beyond the basic plane."""
+    document = yaml.safe_load(version(2, ("Deceives in order", "\U0001f600 Deceives in order")))
+    text = json.dumps(document, indent="\t")
+    assert r"\ud83d\ude00" in text
+    assert api.add(text, by="ann")["heads"][8]["definition"].startswith("\U0001f600 Deceives")
+    assert api.publish("ads-default@2", by="ann")["digest"] == read_policy(yaml.safe_dump(document)).digest
 
 
 def test_validation_says_what_adding_and_publishing_would(api: PolicyApi) -> None:

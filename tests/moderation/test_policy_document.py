@@ -14,7 +14,7 @@ from moderation.document import MAX_BYTES
 from moderation.policy import Effect, Policy, Rule
 from moderation.policy_document import (
     POLICIES,
-    PolicyError,
+    DocumentError,
     canonical,
     list_policies,
     load_policy,
@@ -207,19 +207,19 @@ def test_times_are_read_as_they_are_written() -> None:
     ],
 )  # fmt: skip
 def test_what_no_policy_may_say_is_refused_with_its_line(text: str, message: str) -> None:
-    with pytest.raises(PolicyError, match=message):
+    with pytest.raises(DocumentError, match=message):
         read_policy(text)
 
 
 def test_a_bomb_of_aliases_is_refused_before_it_unfolds() -> None:
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 12)]
-    with pytest.raises(PolicyError, match=r"line 2: alias \*a0: write the value out"):
+    with pytest.raises(DocumentError, match=r"line 2: alias \*a0: write the value out"):
         read_policy("\n".join(levels))
 
 
 def test_a_document_of_ten_megabytes_is_refused_unread() -> None:
-    with pytest.raises(PolicyError, match=rf"line 1: document: 10000000 bytes, allowed {MAX_BYTES}"):
+    with pytest.raises(DocumentError, match=rf"line 1: document: 10000000 bytes, allowed {MAX_BYTES}"):
         read_policy("#" * 10_000_000)
 
 
@@ -230,6 +230,21 @@ def test_two_groups_that_hold_a_region_may_rule_different_heads() -> None:
     )
     policy = read_policy(SMALL + rest)
     assert [policy.rule(head, "FR")[1] for head in ("scam", "gambling")] == ["A1", "B1"]
+
+
+def test_groups_that_hold_many_groups_are_read_in_linear_time() -> None:
+    """60 groups, each of which holds all later ones: 2 to the 59th ways lead from the first to the last."""
+    held = "".join(f"  G{i}: [{', '.join(f'G{k}' for k in range(i + 1, 60))}]\n" for i in range(59))
+    policy = read_policy(SMALL + "groups:\n" + held + "  G59: [DE]\n")
+    assert policy.levels("DE") == (("DE",), ("G59",), tuple(f"G{i}" for i in range(59)))
+    with pytest.raises(DocumentError, match=r"line 21: groups\.G0: groups hold each other: G0 > G1 > .* > G59 > G0$"):
+        read_policy(SMALL + "groups:\n" + held + "  G59: [G0]\n")
+
+
+def test_a_cycle_is_told_without_the_way_to_it() -> None:
+    chain = "".join(f"  C{i}: [C{i + 1}]\n" for i in range(3_000))
+    with pytest.raises(DocumentError, match=r"groups hold each other: C2999 > C3000 > C2999$"):
+        read_policy(f"{SMALL}groups:\n{chain}  C3000: [DE, C2999]\n")
 
 
 def test_canonical_json_follows_values_not_layout() -> None:

@@ -10,9 +10,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
 from moderation.database import Database, now
-from moderation.policy_document import PolicyError, load_policy
-from moderation.policy_store import PolicyConflictError, PolicyStore, UnknownPolicyError
+from moderation.document import DocumentError
+from moderation.policy_document import load_policy
+from moderation.policy_store import PolicyStore
 from moderation.thresholds import HeadThreshold, Thresholds
+from moderation.version_store import UnknownVersionError, VersionConflictError
 
 SHOP = """\
 id: shop
@@ -42,10 +44,10 @@ def store(database: Database) -> PolicyStore:
 def test_a_version_is_added_once_and_never_edited(store: PolicyStore) -> None:
     added = store.add(shop(1), by="ann")
     assert store.add("# the same\n" + shop(1), by="bob") == added
-    with pytest.raises(PolicyConflictError, match="shop@1 is there with other content.*make it 2"):
+    with pytest.raises(VersionConflictError, match="shop@1 is there with other content.*make it 2"):
         store.add(shop(1, severity=3), by="ann")
     assert store.get("shop@1") == added
-    with pytest.raises(PolicyConflictError, match="ads-default@1 is there with other content"):
+    with pytest.raises(VersionConflictError, match="ads-default@1 is there with other content"):
         store.add(shop(1).replace("id: shop", "id: ads-default"), by="ann")
 
 
@@ -59,7 +61,7 @@ def test_the_database_itself_refuses_to_change_a_version(store: PolicyStore, dat
 
 def test_a_wrong_document_leaves_everything_as_it_was(store: PolicyStore) -> None:
     store.publish(store.add(shop(1), by="ann").ref, by="ann")
-    with pytest.raises(PolicyError, match="line 4: heads.0.default.severity: 9"):
+    with pytest.raises(DocumentError, match="line 4: heads.0.default.severity: 9"):
         store.add(shop(2, severity=9), by="ann")
     assert [policy.ref for policy in store.all()] == ["ads-default@1", "shop@1"]
     assert store.get("shop").ref == "shop@1"
@@ -78,7 +80,7 @@ def test_a_name_means_the_version_in_force_else_the_latest(store: PolicyStore) -
 @pytest.mark.parametrize("ref", ["shop@2", "shop@", "shop@x", "", "poker", "shop@" + "9" * 40, "shop@1@1"])
 def test_an_unknown_reference_lists_the_known_ones(store: PolicyStore, ref: str) -> None:
     store.add(shop(1), by="ann")
-    with pytest.raises(UnknownPolicyError, match="known are ads-default@1, shop@1"):
+    with pytest.raises(UnknownVersionError, match="known are ads-default@1, shop@1"):
         store.get(ref if ref != "shop@" else "shops@")
 
 
@@ -88,7 +90,7 @@ def test_going_back_goes_back_through_all_that_was_published(store: PolicyStore)
         store.publish(f"shop@{version}", by="ann")
     assert store.rollback("shop", by="bob").ref == "shop@2"
     assert store.rollback("shop", by="bob").ref == "shop@1"
-    with pytest.raises(PolicyConflictError, match="none to go back to"):
+    with pytest.raises(VersionConflictError, match="none to go back to"):
         store.rollback("shop", by="bob")
     store.publish("shop@3", by="ann")
     assert store.rollback("shop", by="bob").ref == "shop@1"
@@ -114,7 +116,7 @@ def test_two_workers_see_the_same_at_once(tmp_path: Path) -> None:
     assert second.get("shop@1") == first.get("shop@1")
     second.publish("shop@1", by="bob")
     assert first.in_force("shop") == second.in_force("shop") == first.get("shop@1")
-    with pytest.raises(PolicyConflictError):
+    with pytest.raises(VersionConflictError):
         second.add(shop(1, severity=1), by="bob")
 
 
@@ -123,7 +125,7 @@ def test_a_text_changed_behind_our_back_is_not_believed(store: PolicyStore, data
     row = {"id": "shop", "version": 1, "digest": "0" * 64, "text": shop(1), "added_by": "eve"}
     with database.writer.begin() as connection:
         connection.execute(insert.values(**row, created_at=now()))
-    with pytest.raises(PolicyError, match="shop@1: its text in the database is not the one that was added"):
+    with pytest.raises(DocumentError, match="shop@1: its text in the database is not the one that was added"):
         store.get("shop@1")
 
 

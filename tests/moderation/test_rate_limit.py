@@ -14,7 +14,9 @@ LIMIT = RateLimit(600, 60)
 
 @given(st.integers(1, 1_000_000), st.sampled_from(sorted(WINDOWS_S)))
 def test_every_limit_is_read_as_it_is_written(requests: int, unit: str) -> None:
-    assert parse_rate_limit(f" {requests}/{unit} ") == RateLimit(requests, WINDOWS_S[unit])
+    limit = RateLimit(requests, WINDOWS_S[unit])
+    assert parse_rate_limit(f" {requests}/{unit} ") == parse_rate_limit(str(limit)) == limit
+    assert str(RateLimit(5, 90)) == "5 per 90 s"
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[0-9]{1,8}\s?/?\s?[a-z]{0,4}", fullmatch=True)))

@@ -145,6 +145,7 @@ def test_of_equal_ids_the_first_is_decided_and_the_others_get_an_error() -> None
         (ad(context={"scheduled_at": 1796083200}), "invalid_context", "context.scheduled_at"),
         (ad(context={"scheduled_at": "2026-12-01T00:00:00"}), "invalid_context", "context.scheduled_at"),
         (ad(context={"scheduled_at": "soon"}), "invalid_context", "context.scheduled_at"),
+        (ad(context={"scheduled_at": "0001-01-01T00:00:00+14:00"}), "invalid_context", "context.scheduled_at"),
     ],
 )
 def test_each_fault_of_an_item_has_its_code_and_says_where(raw: object, code: str, place: str) -> None:

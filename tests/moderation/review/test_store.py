@@ -226,6 +226,13 @@ def test_latest_verdict_decides_whatever_the_order_of_entry(store: Store) -> Non
     assert (filed.review.final_action, filed.verdict.content_sha256) == ("approve", "c3")
 
 
+def test_decisions_are_counted_as_they_are_read(store: Store) -> None:
+    later = AT + timedelta(hours=1)
+    store.append([decision("a"), decision("b", region="US"), decision("c", created_at=later)], [])
+    for wanted, count in (({}, 3), ({"region": "DE"}, 2), ({"since": later}, 1), ({"region": "US", "since": later}, 0)):
+        assert store.count_decisions(**wanted) == len(list(store.decision_rows(**wanted))) == count  # type: ignore[arg-type]
+
+
 def test_same_verdict_is_added_once(store: Store) -> None:
     asked = review()
     store.append([], [asked])
