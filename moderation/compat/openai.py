@@ -14,6 +14,7 @@ from typing import Any
 
 from moderation import schema
 from moderation.decision import Action, Decision, RegionDecision
+from moderation.problem import Problem
 
 CATEGORIES: Mapping[str, str | None] = {
     "harassment": "harassment",
@@ -57,6 +58,12 @@ class OpenAIError(Exception):
         """The envelope, as OpenAI's own client reads it."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def error_of(problem: Problem) -> OpenAIError:
+    """The problem in OpenAI's envelope."""
+    code = "invalid_api_key" if problem.status == 401 else problem.code
+    return OpenAIError(int(problem.status), problem.detail, code=code, headers=problem.headers)
 
 
 @dataclass(frozen=True)

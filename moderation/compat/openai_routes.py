@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from moderation.auth import Scope
 from moderation.compat.openai import ModerationRequest, OpenAIError, parse, render
 from moderation.item import Item
+from moderation.openapi.moderations import MODERATIONS
 from moderation.regions import check_region
 from moderation.request import caller_of, read_body
 
@@ -22,9 +23,9 @@ PATH = "/v1/moderations"
 
 def openai_router(current: Callable[[], ModerationApi]) -> APIRouter:
     """The route over the API that `current` returns at each request."""
-    router = APIRouter()
+    router = APIRouter(tags=["OpenAI"])
 
-    @router.post(PATH, tags=["OpenAI"])
+    @router.post(PATH, **MODERATIONS.post())
     async def moderations(request: Request) -> dict[str, Any]:
         """Answers as OpenAI's moderation endpoint does, with the decision of one region and heads of our own beside."""
         api = current()

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from moderation.compat.protojson import MessageError
+from moderation.problem import Problem
 
 _ERROR = "type.googleapis.com/google.commentanalyzer.v1alpha1.Error"
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
@@ -79,3 +80,8 @@ def bad_request(error: MessageError) -> PerspectiveError:
     """Return the refusal of a body that is not the message."""
     violation = {"description": error.message} | ({"field": error.field} if error.field else {})
     return PerspectiveError(400, error.message, details=[{"@type": _BAD_REQUEST, "fieldViolations": [violation]}])
+
+
+def error_of(problem: Problem) -> PerspectiveError:
+    """The problem in Google's envelope."""
+    return PerspectiveError(int(problem.status), problem.detail, headers=problem.headers)

@@ -23,10 +23,9 @@ from moderation.compat.perspective import (
     with_supported_attributes,
 )
 from moderation.compat.perspective_discovery import discovery_document
-from moderation.compat.perspective_error import PerspectiveError
 from moderation.compat.perspective_scores import MAPPING_FILE, ScoreMapping, attribute_scores
 from moderation.compat.sentences import split_sentences
-from moderation.problem import Problem
+from moderation.openapi import comments
 from moderation.profanity import Profanity
 from moderation.request import caller_of, read_body
 from retrieval_shared.text import normalise
@@ -90,21 +89,21 @@ def perspective_router(current: Callable[[], ModerationApi]) -> APIRouter:
         api.keys.authorise(caller_of(request, key=request.query_params.get("key")), Scope.MODERATE)
         return api
 
-    @router.post(f"{PREFIX}/comments:analyze")
+    @router.post(f"{PREFIX}/comments:analyze", **comments.ANALYZE.post())
     async def analyze(request: Request) -> dict[str, Any]:
         """Scores a comment under Perspective's attributes; stores nothing."""
         api = authorised(request)
         asked = parse_analyze(await read_body(request))
         return await api.run(lambda wanted: api.perspective.analyze(api, wanted), asked)
 
-    @router.post(f"{PREFIX}/comments:suggestscore")
+    @router.post(f"{PREFIX}/comments:suggestscore", **comments.SUGGEST.post())
     async def suggest(request: Request) -> dict[str, Any]:
         """Takes a client's own view of a comment into the review queue."""
         api = authorised(request)
         asked = parse_suggest(await read_body(request))
         return await api.run(lambda wanted: suggested(api, wanted), asked)
 
-    @router.get(DISCOVERY)
+    @router.get(DISCOVERY, **comments.DISCOVERY.get())
     async def discovery(request: Request) -> dict[str, Any]:
         """Describes these routes to Google's API clients."""
         return discovery_document(str(request.base_url))
@@ -120,8 +119,3 @@ def suggested(api: ModerationApi, asked: SuggestRequest) -> dict[str, Any]:
     """
     api.suggest(asked.text, asked.scores, community=asked.community_id)
     return render_suggest(asked, [api.language(asked.text).code])
-
-
-def error_of(problem: Problem) -> PerspectiveError:
-    """The problem in Google's envelope."""
-    return PerspectiveError(int(problem.status), problem.detail, headers=problem.headers)

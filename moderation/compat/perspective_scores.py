@@ -6,24 +6,31 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from moderation.compat.perspective import ATTRIBUTES
+from retrieval_shared.bundle import PERSPECTIVE, read_manifest
 
-HEADS: Mapping[str, str] = {
-    "TOXICITY": "toxic",
-    "IDENTITY_ATTACK": "hate",
-    "INSULT": "harassment",
-    "THREAT": "violence",
-    "SEXUALLY_EXPLICIT": "sexual",
+HEADS: Mapping[str, tuple[str, ...]] = {
+    "TOXICITY": ("toxic",),
+    "IDENTITY_ATTACK": ("hate", "toxic"),
+    "INSULT": ("harassment", "toxic"),
+    "THREAT": ("violence",),
+    "SEXUALLY_EXPLICIT": ("sexual",),
 }
-"""Attribute -> the head that stands for it."""
+"""Attribute -> the heads that stand for it, by their geometric mean.
+
+INSULT and IDENTITY_ATTACK have two: both together rank what raters saw better than either alone
+(eval/reports/perspective.html, "Which heads stand for an attribute")."""
 HARSH = ("hate", "violence", "harassment")
 """Heads of which one must fire, next to `toxic`, for toxicity to be severe."""
-MAPPING_FILE = "perspective.json"
-"""Lies beside the bundle; without it scores are the heads' probabilities."""
+MAPPING_FILE = PERSPECTIVE
+"""Lies in the bundle's folder, fitted to it; without it scores are the heads' probabilities."""
+_KEYS = ("points", "bundle", "fit")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,10 @@ class ScoreMapping:
 
     points: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """Attribute -> two or more (from, to), `from` rising. Outside of them the value of the nearest holds."""
+    bundle: str = ""
+    """Digest of the bundle whose scores it maps; empty for any."""
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """How it was fitted, for whoever reads the file: `training.perspective` writes it, serving does not look."""
 
     def __post_init__(self) -> None:
         """Checks names, range and order."""
@@ -45,19 +56,29 @@ class ScoreMapping:
 
     @classmethod
     def load(cls, path: Path) -> ScoreMapping:
-        """Return the mapping in a JSON file, `{"TOXICITY": [[0, 0], [0.3, 0.5], [1, 1]]}`; no file is the identity.
+        """Return the mapping in a JSON file, `{"points": {"TOXICITY": [[0, 0], [1, 1]]}}`; no file is the identity.
+
+        With `"bundle"` it holds for the bundle of that digest alone, which lies in the same folder.
 
         Raises:
-            ValueError: the file does not hold such a mapping.
+            ValueError: the file does not hold such a mapping, or was fitted to another bundle.
         """
         if not path.is_file():
             return cls()
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            points = {name: tuple((float(x), float(y)) for x, y in given) for name, given in document.items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path.name} must map attributes to lists of [from, to]: {error}") from error
-        return cls(points)
+            if unknown := sorted(set(document) - set(_KEYS)):
+                raise ValueError(f"found {unknown[0]!r}, allowed {', '.join(_KEYS)}")
+            points = {name: tuple((float(x), float(y)) for x, y in given) for name, given in document["points"].items()}
+            bundle, fit = str(document.get("bundle", "")), dict(document.get("fit", {}))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"{path.name} must map attributes to lists of [from, to] in 'points': {error}") from error
+        if bundle and bundle != (found := read_manifest(path.parent).digest):
+            raise ValueError(
+                f"{path.name} was fitted to the bundle {bundle[:12]}, found {found[:12]}: "
+                "fit it anew (`python wardline.py train perspective`) or delete it"
+            )
+        return cls(points, bundle, fit)
 
     def __call__(self, attribute: str, score: float) -> float:
         """Return the mapped score."""
@@ -72,6 +93,7 @@ def attribute_scores(
 ) -> dict[str, float]:
     """Return the scores in [0, 1] of the attributes that the heads stand for.
 
+    An attribute's score is the geometric mean of its heads' probabilities (`HEADS`).
     SEVERE_TOXICITY is `toxic x max(hate, violence, harassment)`: both must be high, and it is never above TOXICITY
     before the mapping. It rises with each of the four.
 
@@ -79,11 +101,15 @@ def attribute_scores(
     0.375
 
     Args:
-        probabilities: head -> probability. An attribute whose head is not there is not scored.
+        probabilities: head -> probability. An attribute of which a head is not there is not scored.
         profanity: score of the profanity list in [0, 1]; None: PROFANITY is not scored.
         mapping: applied last; None is the identity.
     """
-    scores = {attribute: probabilities[head] for attribute, head in HEADS.items() if head in probabilities}
+    scores = {
+        attribute: prod(probabilities[head] for head in heads) ** (1 / len(heads))
+        for attribute, heads in HEADS.items()
+        if all(head in probabilities for head in heads)
+    }
     harsh = [probabilities[head] for head in HARSH if head in probabilities]
     if "toxic" in probabilities and harsh:
         scores["SEVERE_TOXICITY"] = probabilities["toxic"] * max(harsh)

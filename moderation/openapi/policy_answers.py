@@ -1,0 +1,194 @@
+"""The shapes of what is answered about policies."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from moderation.policy import Effect
+from moderation.response import ActionName, ConstraintResponse
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class VersionSummary(_Closed):
+    """One version of a policy."""
+
+    ref: str
+    """Id and version, such as `ads-default@2`."""
+    id: str
+    version: int
+    digest: str
+    """sha256 of the document as canonical JSON: comments and layout do not change it, every value does."""
+    served: bool
+    """Whether it decides now."""
+    heads: list[str]
+
+
+class HeadThresholdResponse(_Closed):
+    """The cuts of one head's probability, and what they were fitted on."""
+
+    name: str
+    escalate: float = Field(ge=0, le=1)
+    """From here on a person decides."""
+    act: float = Field(ge=0, le=1)
+    """From here on the policy's rule acts by itself."""
+    basis: str
+    """How both were chosen."""
+    positives: int
+    """Positive rows they were fitted on."""
+    negatives: int
+    little_data: bool
+    """Whether the positives are few."""
+
+
+class ThresholdsResponse(_Closed):
+    """The thresholds that are served."""
+
+    id: str
+    prevalence: float
+    """The share of violating ads, per head, that the fit assumed."""
+    little_data_below: int
+    heads: list[HeadThresholdResponse]
+
+
+class PolicyListing(_Closed):
+    """Every version of every policy."""
+
+    policies: list[VersionSummary]
+    thresholds: ThresholdsResponse
+
+
+class RuleResponse(_Closed):
+    """What one region does about one head."""
+
+    effect: Effect
+    severity: int = Field(ge=1, le=4)
+    constraints: list[ConstraintResponse]
+    on_error: Literal["escalate", "reject", "approve"]
+    """What happens to an ad that could not be scored."""
+
+
+class HeadPolicyResponse(_Closed):
+    """A head, and the rule of every region that has none of its own."""
+
+    name: str
+    kind: Literal["topic", "violation", "auxiliary"]
+    definition: str
+    default: RuleResponse
+    dsa: list[str]
+    """Statement categories of the DSA Transparency Database; our own mapping."""
+
+
+class PublicationResponse(_Closed):
+    """One change of the version in force."""
+
+    ref: str
+    action: Literal["publish", "rollback", "withdraw"]
+    by: str
+    """Name of the API key."""
+    at: datetime
+
+
+class PolicyResponse(_Closed):
+    """One version of a policy, in full."""
+
+    ref: str
+    id: str
+    version: int
+    digest: str
+    served: bool
+    """Whether it decides now."""
+    heads: list[HeadPolicyResponse]
+    groups: dict[str, list[str]]
+    """Group -> its regions and groups."""
+    zones: dict[str, str]
+    """Region -> IANA time zone."""
+    regions: dict[str, dict[str, RuleResponse]]
+    """Region or group -> head -> the rule that replaces the head's default."""
+    unsupported_language: Literal["escalate", "flag"]
+    publications: list[PublicationResponse]
+    """Of all its versions, oldest first."""
+
+
+class UsablePolicy(_Closed):
+    """A document that could be published here."""
+
+    valid: Literal[True]
+    ref: str
+    digest: str
+
+
+class UnusableDocument(_Closed):
+    """A document that could not."""
+
+    valid: Literal[False]
+    error: str
+    """Line and reason."""
+
+
+class RuleChangeResponse(_Closed):
+    """A head whose rule differs in a region."""
+
+    region: str
+    """`default`: every region that neither policy names."""
+    policy: str
+    """The head."""
+    before: RuleResponse | None
+    after: RuleResponse | None
+
+
+class PolicyDifference(_Closed):
+    """What changes between two policies."""
+
+    before: str
+    after: str
+    changes: list[RuleChangeResponse]
+
+
+class RegionCount(_Closed):
+    """How many stored decisions of a region went from one action to another."""
+
+    region: str
+    before: ActionName
+    after: ActionName
+    decisions: int
+
+
+class TopicCount(_Closed):
+    """How many entries of a head went from one effect and action to another; `-` for none."""
+
+    policy: str
+    before: str
+    after: str
+    decisions: int
+
+
+class FlipResponse(_Closed):
+    """A stored decision that would be made otherwise."""
+
+    id: int
+    item_id: str
+    region: str
+    before: ActionName
+    after: ActionName
+    reasons: list[str]
+    """Of the new decision."""
+
+
+class BacktestResponse(_Closed):
+    """What another policy, or other thresholds, would have decided."""
+
+    policy: str
+    thresholds: str
+    decisions: int
+    """How many were made again."""
+    flips: int
+    """How many came out otherwise."""
+    regions: list[RegionCount]
+    topics: list[TopicCount]
+    examples: list[FlipResponse]
