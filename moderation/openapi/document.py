@@ -22,6 +22,11 @@ with 405 `method_not_allowed`, in the same way. `/livez`, `/readyz` and `/metric
 TAGS = (
     {"name": "Ads", "description": "Decisions about ads, per region."},
     {"name": "Policies", "description": "What the regions do about what is found: versions, tried out, put in force."},
+    {
+        "name": "Rules",
+        "description": "Terms and patterns of one's own: versions, in shadow, in force.",
+    },
+    {"name": "Bank", "description": "Items known to be bad, found again word for word or nearly so."},
     {"name": "OpenAI", "description": "In the shape of OpenAI's moderation endpoint."},
     {"name": "Perspective", "description": "In the shape of Google's Perspective API, v1alpha1."},
 )

@@ -10,8 +10,9 @@ from typing import Any
 from moderation.auth import Scope
 from moderation.openapi.dialect import NATIVE, Dialect, Refusal
 from moderation.openapi.headers import IDEMPOTENCY_KEY, REQUEST_ID, headers_of
+from moderation.openapi.json_schema import without_references
 from moderation.openapi.refusals import OF_A_BODY, OF_A_KEY, OF_A_POST, OF_EVERY_ROUTE, refusals
-from moderation.request import JSON_TYPE
+from moderation.request import DOCUMENT_TYPES, JSON_TYPE
 
 
 @dataclass(frozen=True)
@@ -112,3 +113,18 @@ class Operation:
 def json_body(schema: Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str, Content]:
     """The body of a route that takes JSON alone."""
     return {JSON_TYPE: Content(schema, examples)}
+
+
+def document_body(schema: Mapping[str, Any], *, text: str, values: Mapping[str, Any]) -> dict[str, Content]:
+    """The body of a route that takes a document as YAML or as JSON.
+
+    Args:
+        schema: of its values.
+        text: an example as YAML.
+        values: the same as JSON.
+    """
+    whole = without_references(schema)
+    yaml = Content(
+        {"type": "string", "contentMediaType": "application/yaml", "contentSchema": whole}, {"as YAML": text}
+    )
+    return {name: Content(whole, {"as JSON": values}) if name == JSON_TYPE else yaml for name in DOCUMENT_TYPES}

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path
 
 from moderation.auth import Scope
 from moderation.openapi import policy_examples as examples
-from moderation.openapi.json_schema import schema_of, without_references
-from moderation.openapi.operation import Content, Operation, json_body
+from moderation.openapi.json_schema import schema_of
+from moderation.openapi.operation import Content, Operation, document_body, json_body
 from moderation.openapi.policy_answers import (
     BacktestResponse,
     PolicyDifference,
     PolicyListing,
     PolicyResponse,
-    UnusableDocument,
-    UsablePolicy,
 )
+from moderation.openapi.version_answers import UnusableDocument, UsableDocument
 from moderation.policy_api import BacktestRequest, DiffRequest
 from moderation.policy_document import policy_schema
-from moderation.request import DOCUMENT_TYPES, JSON_TYPE
-
-
-def document_body(schema: Mapping[str, Any], *, text: str, values: Mapping[str, Any]) -> dict[str, Content]:
-    """The body of a route that takes a document as YAML or as JSON.
-
-    Args:
-        schema: of its values.
-        text: an example as YAML.
-        values: the same as JSON.
-    """
-    whole = without_references(schema)
-    yaml = Content(
-        {"type": "string", "contentMediaType": "application/yaml", "contentSchema": whole}, {"as YAML": text}
-    )
-    return {name: Content(whole, {"as JSON": values}) if name == JSON_TYPE else yaml for name in DOCUMENT_TYPES}
-
 
 _DOCUMENT = document_body(policy_schema(), text=examples.POLICY_TEXT, values=examples.POLICY_VALUES)
 _POLICY = schema_of(PolicyResponse)
@@ -72,7 +53,7 @@ VALIDATE = Operation(
     summary="Check a policy",
     body=_DOCUMENT,
     answer=Content(
-        {"anyOf": [schema_of(UsablePolicy), schema_of(UnusableDocument)]},
+        {"anyOf": [schema_of(UsableDocument), schema_of(UnusableDocument)]},
         {"usable": examples.USABLE, "unusable": examples.UNUSABLE},
     ),
     answered="Whether it could be published here, and if not, why.",

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from moderation.openapi.version_answers import Answer, PublicationResponse
 from moderation.policy import Effect
 from moderation.response import ActionName, ConstraintResponse
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class VersionSummary(_Closed):
+class VersionSummary(Answer):
     """One version of a policy."""
 
     ref: str
@@ -29,7 +25,7 @@ class VersionSummary(_Closed):
     heads: list[str]
 
 
-class HeadThresholdResponse(_Closed):
+class HeadThresholdResponse(Answer):
     """The cuts of one head's probability, and what they were fitted on."""
 
     name: str
@@ -46,7 +42,7 @@ class HeadThresholdResponse(_Closed):
     """Whether the positives are few."""
 
 
-class ThresholdsResponse(_Closed):
+class ThresholdsResponse(Answer):
     """The thresholds that are served."""
 
     id: str
@@ -56,14 +52,14 @@ class ThresholdsResponse(_Closed):
     heads: list[HeadThresholdResponse]
 
 
-class PolicyListing(_Closed):
+class PolicyListing(Answer):
     """Every version of every policy."""
 
     policies: list[VersionSummary]
     thresholds: ThresholdsResponse
 
 
-class RuleResponse(_Closed):
+class RuleResponse(Answer):
     """What one region does about one head."""
 
     effect: Effect
@@ -73,7 +69,7 @@ class RuleResponse(_Closed):
     """What happens to an ad that could not be scored."""
 
 
-class HeadPolicyResponse(_Closed):
+class HeadPolicyResponse(Answer):
     """A head, and the rule of every region that has none of its own."""
 
     name: str
@@ -84,17 +80,7 @@ class HeadPolicyResponse(_Closed):
     """Statement categories of the DSA Transparency Database; our own mapping."""
 
 
-class PublicationResponse(_Closed):
-    """One change of the version in force."""
-
-    ref: str
-    action: Literal["publish", "rollback", "withdraw"]
-    by: str
-    """Name of the API key."""
-    at: datetime
-
-
-class PolicyResponse(_Closed):
+class PolicyResponse(Answer):
     """One version of a policy, in full."""
 
     ref: str
@@ -115,23 +101,7 @@ class PolicyResponse(_Closed):
     """Of all its versions, oldest first."""
 
 
-class UsablePolicy(_Closed):
-    """A document that could be published here."""
-
-    valid: Literal[True]
-    ref: str
-    digest: str
-
-
-class UnusableDocument(_Closed):
-    """A document that could not."""
-
-    valid: Literal[False]
-    error: str
-    """Line and reason."""
-
-
-class RuleChangeResponse(_Closed):
+class RuleChangeResponse(Answer):
     """A head whose rule differs in a region."""
 
     region: str
@@ -142,7 +112,7 @@ class RuleChangeResponse(_Closed):
     after: RuleResponse | None
 
 
-class PolicyDifference(_Closed):
+class PolicyDifference(Answer):
     """What changes between two policies."""
 
     before: str
@@ -150,7 +120,7 @@ class PolicyDifference(_Closed):
     changes: list[RuleChangeResponse]
 
 
-class RegionCount(_Closed):
+class RegionCount(Answer):
     """How many stored decisions of a region went from one action to another."""
 
     region: str
@@ -159,7 +129,7 @@ class RegionCount(_Closed):
     decisions: int
 
 
-class TopicCount(_Closed):
+class TopicCount(Answer):
     """How many entries of a head went from one effect and action to another; `-` for none."""
 
     policy: str
@@ -168,7 +138,7 @@ class TopicCount(_Closed):
     decisions: int
 
 
-class FlipResponse(_Closed):
+class FlipResponse(Answer):
     """A stored decision that would be made otherwise."""
 
     id: int
@@ -180,7 +150,7 @@ class FlipResponse(_Closed):
     """Of the new decision."""
 
 
-class BacktestResponse(_Closed):
+class BacktestResponse(Answer):
     """What another policy, or other thresholds, would have decided."""
 
     policy: str
