@@ -60,7 +60,9 @@ retrain: train-encoder  ## Train the encoder and all that stands on it, and meas
 		--out runs/without-rtplx $(if $(DATA),--data $(DATA))
 	$(BIN)/python wardline.py train moderation --base-model runs/encoder --config training/configs/all_licences.yaml \
 		--out runs/all-licences $(if $(DATA),--data $(DATA))
+	$(BIN)/python wardline.py train perspective $(if $(DATA),--data $(DATA))
 	$(BIN)/python wardline.py eval encoder --paths runs/encoder $(if $(DATA),--data $(DATA))
+	$(BIN)/python wardline.py eval perspective $(if $(DATA),--data $(DATA))
 	$(BIN)/python wardline.py eval moderation --second-bundle runs/without-rtplx --wider-bundle runs/all-licences \
 		$(if $(DATA),--data $(DATA))
 	$(BIN)/python wardline.py eval readme

@@ -91,6 +91,28 @@ def encoder(
 
 
 @app.command()
+def perspective(
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle; the shipped one by default.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder.", envvar="WARDLINE_DATA")] = None,
+    out: Annotated[Path, typer.Option(help="Where perspective.json and perspective.html go.")] = REPORTS,
+    quick: Annotated[bool, typer.Option(help="A few hundred rows per file: does everything run?")] = False,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 13,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 200,
+) -> None:
+    """Measure the mapping of a bundle's scores to Perspective's scale."""
+    from eval.datasets import data_folder
+    from eval.perspective import Options, evaluate, write_perspective
+    from moderation import Moderator
+
+    folder = data_folder(data)
+    with _progress() as progress:
+        options = Options(seed=seed, resamples=resamples, quick=quick, progress=progress)
+        report = evaluate(Moderator.load(bundle), folder, options)
+    files = write_perspective(report, out)
+    console.print(f"{files.json}\n{files.html}", soft_wrap=True)
+
+
+@app.command()
 def readme(
     report: Annotated[Path, typer.Option(help="The report the figures come from.")] = REPORTS / "moderation.json",
     file: Annotated[Path, typer.Option(help="The README.")] = Path("README.md"),
@@ -99,17 +121,24 @@ def readme(
         REPORTS / "encoder.json"
     ),
     choices: Annotated[Path, typer.Option(help="A page whose figures name their paths.")] = Path("docs/choices.md"),
+    perspective: Annotated[Path, typer.Option(help="The report on Perspective's scale; left out where none.")] = (
+        REPORTS / "perspective.json"
+    ),
+    migration: Annotated[Path, typer.Option(help="The page for users of Perspective.")] = Path("docs/perspective.md"),
 ) -> None:
-    """Write the reports' figures into README and model card, between their markers, and into the page of choices."""
+    """Write the reports' figures between their markers: README, model card, page for users of Perspective, choices."""
     from eval.document import read_json
     from eval.figures import with_figures
     from eval.readme import ENCODER, RESULTS, card_results, encoder_results, results, update_file
+    from eval.sections.perspective import PERSPECTIVE, perspective_results
 
     document = read_json(report)
     blocks = [(file, RESULTS, results(document)), (card, RESULTS, card_results(document))]
     if encoder.is_file():
         text = encoder_results(read_json(encoder))
         blocks += [(file, ENCODER, text), (card, ENCODER, text)]
+    if perspective.is_file():
+        blocks.append((migration, PERSPECTIVE, perspective_results(read_json(perspective))))
     for path, block, text in blocks:
         changed = update_file(path, text, block=block)
         console.print(f"{path}, {block}: {'rewritten' if changed else 'already equal'}", soft_wrap=True)
@@ -139,8 +168,10 @@ def _drawing(document: Mapping[str, Any], name: str) -> Callable[[Any], str]:
     """
     from eval import encoder, report
     from eval.bench import page
+    from eval.sections import perspective
 
-    drawings = {"dev": report.page, "encoders": encoder.page, "stacks": page.page}
+    # The report on the scale has "dev" too, so that its own part is looked for first.
+    drawings = {"points": perspective.page, "dev": report.page, "encoders": encoder.page, "stacks": page.page}
     for part, draw in drawings.items():
         if part in document:
             return draw

@@ -20,7 +20,7 @@ from moderation.idempotency_store import IdempotencyStore
 from moderation.problem import Problem
 from moderation.rate_limit import RateLimit
 from moderation.rate_limiter import RateLimiter, RateLimitLayer
-from moderation.request import RequestId, caller_of
+from moderation.request import RequestId, caller_of, google_key
 
 if TYPE_CHECKING:
     from moderation.api import ModerationApi
@@ -56,7 +56,7 @@ def add_layers(app: FastAPI, current: Callable[[], ModerationApi]) -> None:
         """The caller's key; None where there is none, and the route says why."""
         request = Request(scope)
         try:
-            return current().keys.identify(caller_of(request, key=request.query_params.get("key")))
+            return current().keys.identify(caller_of(request, key=google_key(request)))
         except Problem:
             return None
 

@@ -28,7 +28,7 @@ from moderation.rate_limit_tables import UsedRateRow
 
 log = structlog.get_logger()
 
-EXEMPT_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+EXEMPT_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/$discovery/rest"})
 SHARE = 10
 """A worker takes at most this part of a limit at once, and keeps it for at most this part of the window."""
 MAX_KEPT_NS = 10 * SECOND_NS

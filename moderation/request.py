@@ -111,6 +111,11 @@ def _check_media_type(request: Request, allowed: Collection[str]) -> None:
         raise Problem("unsupported_media_type", "the body must not be compressed")
 
 
+def google_key(request: Request) -> str | None:
+    """The API key as clients of Google's APIs send it: `?key=`, or the header `X-Goog-Api-Key`."""
+    return request.query_params.get("key") or request.headers.get("x-goog-api-key")
+
+
 def caller_of(request: Request, *, key: str | None = None) -> Caller:
     """What a request says about who sends it; `key` is one that it brings in another way than in its header."""
     return Caller(

@@ -22,6 +22,8 @@ GRAPH, BASE_WEIGHTS, TOKENIZER = "encoder.onnx", "base.int8.bin", "tokenizer.jso
 CALIBRATION, THRESHOLDS, CONFIG = "calibration.json", "thresholds.json", "training.json"
 ENCODER_RECORD = "encoder.json"
 """How the encoder of a bundle was trained; older bundles have none."""
+PERSPECTIVE = "perspective.json"
+"""Fitted to a finished bundle and laid in its folder: it names the bundle's digest and is no part of it."""
 REQUIRED = (GRAPH, BASE_WEIGHTS, TOKENIZER, CALIBRATION, THRESHOLDS, CONFIG)
 """Files every bundle holds; adapters and the model card come on top."""
 
@@ -89,7 +91,7 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
         BundleError: the folder, the manifest or a file is missing, malformed or has another hash.
     """
     folder = Path(path or os.environ.get("WARDLINE_BUNDLE") or DEFAULT_BUNDLE)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     missing = [name for name in REQUIRED if name not in manifest.files]
     if missing:
         raise BundleError(f"bundle {folder}: {MANIFEST} lists no {', '.join(missing)}")
@@ -108,7 +110,12 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
     return Bundle(path=folder, manifest=manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """Return what `bundle.json` in a folder says; no file is checked against it.
+
+    Raises:
+        BundleError: it is missing or malformed.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(
@@ -134,11 +141,14 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `bundle.json`, hashing the files of the bundle as they lie in `folder`; the model card is not hashed."""
+    """Write `bundle.json`, hashing the files of the bundle as they lie in `folder`.
+
+    Not hashed are the model card and what is fitted to the bundle later (`PERSPECTIVE`).
+    """
     names = sorted(
         file.relative_to(folder).as_posix()
         for file in folder.rglob("*")
-        if file.is_file() and file.name != MANIFEST and file.suffix != ".md"
+        if file.is_file() and file.name not in (MANIFEST, PERSPECTIVE) and file.suffix != ".md"
     )
     hashed = dataclasses.replace(manifest, files={name: sha256_of(folder / name) for name in names})
     document = dataclasses.asdict(hashed)

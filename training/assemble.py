@@ -78,7 +78,7 @@ def write_bundle(folder: Path, parts: Parts, config: ModerationConfig, *, oracle
 
     Args:
         folder: the bundle's folder; files of the same names are replaced, and every other file that lies there is
-            hashed into the bundle, model cards excepted.
+            hashed into the bundle, model card and mapping of scores excepted.
         parts: what goes in.
         config: travels inside the bundle.
         oracle: PEFT's form of the encoder; its states must equal the adapter slot's.

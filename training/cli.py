@@ -14,6 +14,7 @@ import typer
 from training.config import EncoderConfig, ModerationConfig, load_config
 from training.encoder import EncoderRun, train_encoder
 from training.moderation import Run, train_moderation
+from training.perspective import PerspectiveRun, train_perspective
 
 CONFIGS = Path(__file__).parent / "configs"
 CORES = os.cpu_count() or 1
@@ -91,3 +92,19 @@ def moderation(
         )
     bundle = train_moderation(settings, Run(data=None if own_ads_only else data, out=out, runs=runs, threads=threads))
     typer.echo(f"{bundle.manifest.name}@{bundle.manifest.version} {bundle.manifest.digest[:12]} -> {bundle.path}")
+
+
+@app.command()
+def perspective(
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle; the mapping is written there.")] = Path(
+        "models/default"
+    ),
+    crossfit: Annotated[
+        Path, typer.Option(help="The cross-fitted bundle that `train moderation` left in its --runs folder.")
+    ] = Path("runs/wardline-moderation-crossfit"),
+    data: Data = None,
+) -> None:
+    """Fit the mapping of scores to Perspective's scale for a trained bundle: minutes, nothing is trained."""
+    if data is None:
+        raise ValueError("no data folder: name it with --data or WARDLINE_DATA (training/data/README.md)")
+    typer.echo(f"mapping -> {train_perspective(PerspectiveRun(bundle=bundle, crossfit=crossfit, data=data))}")

@@ -25,9 +25,11 @@ from moderation.compat.perspective import (
 from moderation.compat.perspective_discovery import discovery_document
 from moderation.compat.perspective_scores import MAPPING_FILE, ScoreMapping, attribute_scores
 from moderation.compat.sentences import split_sentences
+from moderation.decision import SURE_LANGUAGE
 from moderation.openapi import comments
 from moderation.profanity import Profanity
-from moderation.request import caller_of, read_body
+from moderation.request import caller_of, google_key, read_body, read_bytes
+from retrieval_shared.language import UNDETERMINED, Language
 from retrieval_shared.text import normalise
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 PREFIX = "/v1alpha1"
 DISCOVERY = "/$discovery/rest"
+UNSURE_READ_AS = "en"
+"""Language of a comment too short to tell, which every attribute can be scored in."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Perspective:
             PerspectiveError: the language is not known, or an attribute does not support it.
             ScoringError: the encoder failed.
         """
-        detected = [api.language(asked.text).code]
+        detected = [_read_as(api.language(asked.text))]
         asked = with_supported_attributes(asked, detected=detected, supported=self._supported(api))
         languages = [tag.partition("-")[0].lower() for tag in asked.languages or detected]
         places = split_sentences(asked.text) if asked.span_annotations else ()
@@ -86,14 +90,15 @@ def perspective_router(current: Callable[[], ModerationApi]) -> APIRouter:
 
     def authorised(request: Request) -> ModerationApi:
         api = current()
-        api.keys.authorise(caller_of(request, key=request.query_params.get("key")), Scope.MODERATE)
+        api.keys.authorise(caller_of(request, key=google_key(request)), Scope.MODERATE)
         return api
 
     @router.post(f"{PREFIX}/comments:analyze", **comments.ANALYZE.post())
     async def analyze(request: Request) -> dict[str, Any]:
         """Scores a comment under Perspective's attributes; stores nothing."""
         api = authorised(request)
-        asked = parse_analyze(await read_body(request))
+        # Whatever its type: many clients send none. Nothing is stored, so a web page that gets so far changes nothing.
+        asked = parse_analyze(await read_bytes(request))
         return await api.run(lambda wanted: api.perspective.analyze(api, wanted), asked)
 
     @router.post(f"{PREFIX}/comments:suggestscore", **comments.SUGGEST.post())
@@ -111,6 +116,15 @@ def perspective_router(current: Callable[[], ModerationApi]) -> APIRouter:
     return router
 
 
+def _read_as(found: Language) -> str:
+    """The code of the language that a comment is read in where the request names none.
+
+    Of a word or two the identifier often says a language far off: `lol` would be Uzbek, and refused.
+    """
+    told = found.supported or found.confidence >= SURE_LANGUAGE or found.code == UNDETERMINED
+    return found.code if told else UNSURE_READ_AS
+
+
 def suggested(api: ModerationApi, asked: SuggestRequest) -> dict[str, Any]:
     """The answer to a suggestion, which now waits in the review queue.
 
@@ -118,4 +132,4 @@ def suggested(api: ModerationApi, asked: SuggestRequest) -> dict[str, Any]:
         Problem: nothing could be stored.
     """
     api.suggest(asked.text, asked.scores, community=asked.community_id)
-    return render_suggest(asked, [api.language(asked.text).code])
+    return render_suggest(asked, [_read_as(api.language(asked.text))])

@@ -69,6 +69,7 @@ ANALYZE = Operation(
     id="analyzeComment",
     summary="Score a comment",
     dialect=PERSPECTIVE,
+    any_media_type=True,
     body=json_body(
         message_schema("AnalyzeCommentRequest", required=("comment", "requestedAttributes")),
         {
@@ -120,6 +121,7 @@ DISCOVERY = Operation(
     summary="Describe these routes to Google's API clients",
     dialect=PERSPECTIVE,
     scope=None,
+    limited=False,
     parameters=(
         {
             "name": "version",

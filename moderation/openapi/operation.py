@@ -50,6 +50,10 @@ class Operation:
     """What the key must allow; None: no key is asked for."""
     body: Mapping[str, Content] = field(default_factory=dict)
     """Media type -> what may be sent; empty: nothing is read."""
+    limited: bool = True
+    """Whether it counts against the caller's rate."""
+    any_media_type: bool = False
+    """Whether the body is read as `body` whatever the request declares it to be."""
     refused: tuple[str, ...] = ()
     """Codes of the problems that the route itself raises; those of the layers and of the key are added."""
     refused_by_dialect: Mapping[str, Refusal] = field(default_factory=dict)
@@ -74,10 +78,10 @@ class Operation:
         """Every answer by status; `post`: of a POST."""
         codes = (
             *(OF_A_KEY if self.scope is not None else ()),
-            *(OF_A_BODY if self.body else ()),
+            *(OF_A_BODY if self.body and not self.any_media_type else ()),
             *self.refused,
             *(OF_A_POST if post else ()),
-            *OF_EVERY_ROUTE,
+            *(OF_EVERY_ROUTE if self.limited else ("internal_error",)),
         )
         good = {
             "description": self.answered,

@@ -53,7 +53,7 @@ def test_readme_and_card_are_rewritten(report: dict[str, Any], tmp_path: Path) -
     (tmp_path / "choices.md").write_text(f"AP .000 [{FIGURE}].\n", encoding="utf-8")
     arguments = ["readme", "--report", str(tmp_path / "moderation.json"), "--file", str(tmp_path / "README.md")]
     arguments += ["--card", str(tmp_path / "CARD.md"), "--encoder", str(tmp_path / "none.json")]
-    arguments += ["--choices", str(tmp_path / "choices.md")]
+    arguments += ["--choices", str(tmp_path / "choices.md"), "--perspective", str(tmp_path / "none.json")]
     assert "rewritten" in RUNNER.invoke(app, arguments).output
     assert "first@1" in (tmp_path / "CARD.md").read_text(encoding="utf-8")
     choices = (tmp_path / "choices.md").read_text(encoding="utf-8")

@@ -285,6 +285,7 @@ def test_refusals_are_rendered_in_the_dialect_of_the_path(pair: list[RateLimiter
         ("/readyz", "shop"),
         ("/healthz", "shop"),
         ("/metrics", "shop"),
+        ("/$discovery/rest", "shop"),
         ("/v1/limits", "stranger"),
         ("/v1/limits", "partner"),
     ],

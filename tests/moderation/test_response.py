@@ -51,6 +51,13 @@ def decided() -> Decision:
     )
 
 
+SHOWN_SIGNAL = {
+    "source": "rule", "name": "shop@1/beer", "head": "alcohol_tobacco", "effect": "evidence", "similarity": 1.0,
+    "evidence": [{"field": "body", "start": 2, "end": 5, "text": "B\u00e4r", "weight": 0.7, "source": "rule"}],
+}  # fmt: skip
+"""The active one of the two; a shadow rule is not told."""
+
+
 def rendered(unit: OffsetUnit = "codepoint") -> dict[str, Any]:
     """The decision as the client sees it."""
     loaded: dict[str, Any] = json.loads(render_decision(decided(), ITEM, offset_unit=unit).model_dump_json())
@@ -93,25 +100,7 @@ def test_the_shape_is_the_documented_one() -> None:
                         "constraints": [{"kind": "age", "value": 18}, {"kind": "no_income_claims", "value": None}],
                     }
                 ],
-                "signals": [
-                    {
-                        "source": "rule",
-                        "name": "shop@1/beer",
-                        "head": "alcohol_tobacco",
-                        "effect": "evidence",
-                        "similarity": 1.0,
-                        "evidence": [
-                            {
-                                "field": "body",
-                                "start": 2,
-                                "end": 5,
-                                "text": "B\u00e4r",
-                                "weight": 0.7,
-                                "source": "rule",
-                            }
-                        ],
-                    }
-                ],
+                "signals": [SHOWN_SIGNAL],
             }
         ],
         "obfuscation": {"score": 0.8, "transforms": ["zero_width", "leet"]},

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 import retrieval_shared.bundle
-from retrieval_shared.bundle import MANIFEST, REQUIRED, Manifest, Probe, load_bundle, sha256_of, write_manifest
+from retrieval_shared.bundle import (
+    MANIFEST,
+    PERSPECTIVE,
+    REQUIRED,
+    Manifest,
+    Probe,
+    load_bundle,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
 from retrieval_shared.errors import BundleError
 
 
@@ -143,3 +153,11 @@ def test_the_digest_follows_the_content_and_not_the_order(folder: Path) -> None:
     (folder / "thresholds.json").write_text("other", encoding="utf-8")
     write_manifest(folder, before)
     assert load_bundle(folder).manifest.digest != before.digest
+
+
+def test_what_is_fitted_to_a_bundle_later_is_no_part_of_it(folder: Path) -> None:
+    before = load_bundle(folder).manifest
+    (folder / PERSPECTIVE).write_text("{}", encoding="utf-8")
+    write_manifest(folder, before)
+    assert load_bundle(folder).manifest.digest == before.digest
+    assert read_manifest(folder).files == before.files

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from fastapi.testclient import TestClient
 
 from moderation.api import ModerationApi
+from moderation.auth import KeyRing, create_key
 from moderation.review.store import Store
 from retrieval_shared.errors import ScoringError
 
@@ -56,6 +59,36 @@ def test_a_suggestion_waits_for_a_reviewer_once(client: TestClient, log: Store) 
     assert [review.reasons[0] for review in filed] == ["suggested by a client: TOXICITY 0.90"]
     assert (filed[0].state, filed[0].text) == ("pending", None)
     assert len(list(log.decision_rows())) == decisions
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"])
+def test_a_comment_is_scored_whatever_type_its_client_says_it_is(client: TestClient, media_type: str | None) -> None:
+    """Scripts that send a string say nothing of its type, or what their library does."""
+    content = json.dumps(analyze("TOXICITY")).encode()
+    headers = {} if media_type is None else {"content-type": media_type}
+    assert client.post(ANALYZE, content=content, headers=headers).status_code == 200
+    assert client.post(SUGGEST, content=content, headers=headers).status_code == 415
+
+
+@pytest.mark.parametrize("text", ["lol", "ok", "gg"])
+def test_a_comment_too_short_to_tell_its_language_is_read(client: TestClient, text: str) -> None:
+    """Bots name no language, and most of what they send is short."""
+    answer = client.post(ANALYZE, json=analyze("TOXICITY", comment={"text": text}, languages=[]))
+    assert (answer.status_code, answer.json()["detectedLanguages"]) == (200, ["en"])
+    sure = "Habari ya asubuhi rafiki yangu mpendwa, karibu nyumbani kwetu"
+    refused = client.post(ANALYZE, json=analyze("TOXICITY", comment={"text": sure}, languages=[])).json()
+    assert refused["error"]["details"][0]["errorType"] == "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
+
+
+@pytest.mark.parametrize("way", ["query", "header", "bearer"])
+def test_a_key_may_come_in_any_of_three_ways(stranger: TestClient, api: ModerationApi, way: str) -> None:
+    key = create_key("shop", ["moderate"])
+    headers = {"header": {"X-Goog-Api-Key": key.secret}, "bearer": {"Authorization": f"Bearer {key.secret}"}}
+    url = f"{ANALYZE}?key={key.secret}" if way == "query" else ANALYZE
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "keys", KeyRing((key.record,)))
+        assert stranger.post(url, json=analyze("TOXICITY"), headers=headers.get(way, {})).status_code == 200
+        assert stranger.post(ANALYZE, json=analyze("TOXICITY")).status_code == 401
 
 
 @pytest.mark.parametrize(

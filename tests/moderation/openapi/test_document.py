@@ -70,7 +70,8 @@ def test_every_route_says_what_it_is_and_how_it_refuses(method: str, path: str) 
     assert set(told["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
     foreign = {"OpenAI", "Perspective"} & set(told["tags"])
     refused = "application/json" if foreign else "application/problem+json"
-    assert {"429", "500"} <= set(told["responses"])
+    assert "500" in told["responses"]
+    assert ("429" in told["responses"]) == (told["operationId"] != "getDiscoveryDocument")
     for status, response in told["responses"].items():
         assert response["description"]
         assert "X-Request-Id" in response["headers"]
@@ -78,7 +79,8 @@ def test_every_route_says_what_it_is_and_how_it_refuses(method: str, path: str) 
     named = {parameter["name"] for parameter in told["parameters"]}
     assert {name for name in named if f"{{{name}}}" not in path} >= {"X-Request-Id"}
     assert ("Idempotency-Key" in named) == (method == "post")
-    assert ("requestBody" in told) == ("415" in told["responses"])
+    typed = "requestBody" in told and told["operationId"] != "analyzeComment"
+    assert typed == ("415" in told["responses"])
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

