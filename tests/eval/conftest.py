@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.moderation import Options, evaluate
+from eval.moderation import DECIDED_AT, Options, evaluate
 from moderation.decision import Context, Evidence, decide, with_evidence
 from moderation.policy_document import load_policy
 from moderation.thresholds import HeadThreshold, Thresholds
@@ -80,7 +80,14 @@ class KeywordModerator:
             if (start := value.lower().find(word)) >= 0
         }
         parts = [
-            decide(probabilities, region=region, policy=POLICY, thresholds=self.thresholds, context=Context())
+            decide(
+                probabilities,
+                region=region,
+                policy=POLICY,
+                thresholds=self.thresholds,
+                context=Context(),
+                at=DECIDED_AT,
+            )
             for region in item["regions"]
         ]
         return SimpleNamespace(status="ok", decisions=tuple(with_evidence(part, evidence) for part in parts))

@@ -10,11 +10,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from moderation.document import MAX_BYTES
+from moderation.document import MAX_BYTES, DocumentError
 from moderation.policy import Effect, Policy, Rule
 from moderation.policy_document import (
     POLICIES,
-    DocumentError,
     canonical,
     list_policies,
     load_policy,

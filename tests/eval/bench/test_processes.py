@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -65,5 +64,7 @@ def test_our_settings_and_bentomls_do_not_reach_a_measured_process() -> None:
 
 
 def test_a_process_that_is_no_service_has_no_worker() -> None:
-    with pytest.raises(WardlineError, match="found 0 workers of the service, expected 1"):
-        worker_of(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        with pytest.raises(WardlineError, match="found 0 workers of the service, expected 1"):
+            worker_of(process.pid)
+        process.kill()
