@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -94,20 +95,32 @@ class Caller:
     peer: str | None
     """Address of the other end of the connection."""
     host: str | None
-    """The Host header: a page on another site can reach a loopback port, but not under a loopback name."""
+    """The Host header; a name that somebody points at this machine (DNS rebinding) is no loopback name."""
     headers: Collection[str] = ()
     """Lower-case names of the request's headers."""
+    origin: str | None = None
+    """The Origin header: the page behind the request, where a browser sent it."""
+    fetch_site: str | None = None
+    """The Sec-Fetch-Site header: how a browser says that page stands to this service."""
 
     @property
     def is_local(self) -> bool:
         """Whether this is surely someone on this machine, not a proxy's or a web page's doing."""
-        if any(name in self.headers for name in _PROXY_HEADERS):
+        if any(name in self.headers for name in _PROXY_HEADERS) or self._is_of_a_foreign_page:
             return False
         name = re.sub(r":\d+$", "", self.host or "").lower()
         try:
             return ipaddress.ip_address(self.peer or "").is_loopback and name in _LOOPBACK_NAMES
         except ValueError:
             return False
+
+
+    @property
+    def _is_of_a_foreign_page(self) -> bool:
+        """Whether a page from elsewhere sent it: any page can reach a loopback port, by its loopback name too."""
+        if self.fetch_site not in {None, "same-origin", "none"}:
+            return True
+        return self.origin is not None and urlsplit(self.origin).hostname not in _LOOPBACK_NAMES
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import structlog
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from moderation.bank_tables import BankRow
-from moderation.database import Database, now
+from moderation.database import Database, now, order_commits
 from moderation.minhash import METHOD, SignatureIndex, signature
 from retrieval_shared.text import normalise
 
@@ -199,19 +199,9 @@ class StoredBank:
 
     def _append(self, **row: object) -> None:
         with self._database.writer.begin() as connection:
-            _order_commits(connection)
+            order_commits(connection, BankRow.__tablename__)
             connection.execute(self._database.insert("bank").values(**row, created_at=now()))
         self.follow()
-
-
-def _order_commits(connection: Connection) -> None:
-    """Let no two writers overlap, so that rows are committed in the order of their numbers.
-
-    SQLite has one writer at a time anyway. In PostgreSQL a row of a lower number could come to light after one of a
-    higher number was read, and would never be followed; readers are not held up.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("LOCK TABLE bank IN SHARE ROW EXCLUSIVE MODE")
 
 
 def _sha256(text: str) -> str:

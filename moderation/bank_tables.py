@@ -17,7 +17,7 @@ class BankRow(Base):
     __table_args__ = {"sqlite_autoincrement": True}
 
     number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
-    """Ascending in the order of commits (`StoredBank` sees to it), so that whoever read up to one misses none."""
+    """Ascending in the order of commits (`order_commits` sees to it), so that whoever read up to one misses none."""
     entry: Mapped[str]
     """The same for the same text and head, so that adding twice adds once."""
     action: Mapped[str]

@@ -91,7 +91,8 @@ def _engine(url: str) -> Engine:
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ValueError(f"url: found {parsed.get_backend_name()!r}, allowed sqlite or postgresql")
     # A backtest reads five JSON values in each of a hundred thousand rows; orjson takes a fifth of json's time.
-    options: dict[str, Any] = {"json_deserializer": orjson.loads}
+    # Errors are logged, and what is written may hold a text that was kept for reviewers.
+    options: dict[str, Any] = {"json_deserializer": orjson.loads, "hide_parameters": True}
     if parsed.get_backend_name() == "postgresql":
         return create_engine(parsed, **options)
     in_memory = parsed.database in (None, "", ":memory:")
@@ -129,3 +130,13 @@ def _cause(error: SQLAlchemyError) -> str:
 def now() -> datetime:
     """Return the time, in UTC."""
     return datetime.now(UTC)
+
+
+def order_commits(connection: Connection, table: str) -> None:
+    """Let no two writers of a table overlap, so that rows are committed in the order of their numbers.
+
+    SQLite has one writer at a time anyway. In PostgreSQL a row of a lower number could come to light after one of a
+    higher number was read, and would never be followed; readers are not held up.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")

@@ -38,11 +38,7 @@ class PolicyStore(VersionStore[Policy]):
         """
         if is_file(named):
             return read_file(Path(named), lambda text: self.add(text, by="file"), what="policy")
-        if "@" in named:
-            found = self._find(named)
-        else:
-            shipped = (policy for policy in map(self._find, self._shipped) if policy is not None and policy.id == named)
-            found = self.in_force(named) or max(shipped, key=lambda policy: policy.version, default=None)
+        found = self._find(named) if "@" in named else self.in_force(named) or self.shipped(named)
         if found is None:
             known = ", ".join(policy.ref for policy in self.all())
             raise ValueError(f"policy: found {named!r}, allowed a file, one of {known}, or a name that is published")

@@ -42,13 +42,16 @@ class Signal:
 def gather(rules: Iterable[RuleMatch] = (), bank: Iterable[BankMatch] = ()) -> tuple[Signal, ...]:
     """Return one signal per rule and head, in the order of their first places, then one per match of the bank.
 
+    Of a rule the first `MAX_RULE_EVIDENCE` places are kept, which are those that are shown.
+
     An exact match of the bank rejects, one that is near escalates.
     """
     found: dict[tuple[str, str], Signal] = {}
     for match in rules:
         known = found.get((match.rule, match.head))
         signal = known or Signal("rule", match.rule, match.head, match.effect, match.mode)
-        found[match.rule, match.head] = replace(signal, spans=(*signal.spans, (match.start, match.end)))
+        if len(signal.spans) < MAX_RULE_EVIDENCE:
+            found[match.rule, match.head] = replace(signal, spans=(*signal.spans, (match.start, match.end)))
     entries = (
         Signal(
             "bank", each.entry, each.head, "reject" if each.kind == "exact" else "escalate", similarity=each.similarity
@@ -103,7 +106,7 @@ def with_places(signals: Iterable[Signal], *, text: FieldText, normalised: Norma
 def _places(signal: Signal, text: FieldText, normalised: NormalisedText) -> tuple[Evidence, ...]:
     if signal.source == "bank":
         return (quote(text, 0, len(text.text), weight=signal.similarity, source="bank"),)
-    spans = (normalised.original_span(start, end) for start, end in signal.spans[:MAX_RULE_EVIDENCE])
+    spans = (normalised.original_span(start, end) for start, end in signal.spans)
     return tuple(quote(text, start, end, weight=0.0, source="rule") for start, end in spans)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import Session
 
-from moderation.database import Database, now
+from moderation.database import Database, now, order_commits
 from moderation.document import DocumentError
 from moderation.tables import DocumentColumns, PublicationColumns
+
+_VERSION = re.compile("[1-9][0-9]{0,8}")
 
 
 class VersionConflictError(ValueError):
@@ -195,8 +199,9 @@ class VersionStore(Generic[D]):
             UnknownVersionError: there is none.
         """
         document = self.get(ref)
-        if self.in_force(document.id) != document:
-            self._note(document, "publish", by)
+        with self._publishing(document.id) as (connection, past):
+            if _refs(past)[-1:] != [document.ref]:
+                self._note(connection, document.ref, "publish", by)
         return document
 
     def withdraw(self, name: str, *, by: str) -> D:
@@ -205,32 +210,47 @@ class VersionStore(Generic[D]):
         Raises:
             VersionConflictError: none is in force.
         """
-        document = self.in_force(name)
-        if document is None:
-            raise VersionConflictError(f"{name}: no version is in force, so there is none to withdraw")
-        self._note(document, "withdraw", by)
-        return document
+        with self._publishing(name) as (connection, past):
+            ref = next(iter(_refs(past)[-1:]), None)
+            if ref is None:
+                raise VersionConflictError(f"{name}: no version is in force, so there is none to withdraw")
+            self._note(connection, ref, "withdraw", by)
+        return self.get(ref)
 
     def rollback(self, name: str, *, by: str) -> D:
         """Put the version in force that was before the present one, or before it was withdrawn, and return it.
 
-        Going back twice goes back two versions, not there and back again.
+        Going back twice goes back two versions, not there and back again. Where a name is shipped, its latest shipped
+        version was in force before the first that was published.
 
         Raises:
             VersionConflictError: nothing was in force before.
         """
-        past: list[str | None] = []
-        for each in self.publications(name):
-            if each.action == "rollback":
-                past.pop()
-            else:
-                past.append(each.ref if each.action == "publish" else None)
-        before = past[-2] if len(past) > 1 else None
-        if before is None:
-            raise VersionConflictError(f"{name}: no version was in force before, so there is none to go back to")
-        document = self.get(before)
-        self._note(document, "rollback", by)
-        return document
+        with self._publishing(name) as (connection, past):
+            before = next(iter(_refs([self._first(name), *past])[-2:-1]), None)
+            if before is None:
+                raise VersionConflictError(f"{name}: no version was in force before, so there is none to go back to")
+            self._note(connection, before, "rollback", by)
+        return self.get(before)
+
+    def shipped(self, name: str) -> D | None:
+        """Return the latest shipped version of a document."""
+        own = (document for document in map(self._find, self._shipped) if document is not None and document.id == name)
+        return max(own, key=lambda document: document.version, default=None)
+
+    def _first(self, name: str) -> tuple[str, str | None]:
+        """Return what was in force before anything was published, as if it had been."""
+        shipped = self.shipped(name)
+        return "publish", shipped.ref if shipped is not None else None
+
+    @contextmanager
+    def _publishing(self, name: str) -> Iterator[tuple[Connection, list[tuple[str, str | None]]]]:
+        """Give a connection that alone may publish, and action and reference of what was published, oldest first."""
+        table = self._publications
+        with self._database.writer.begin() as connection:
+            order_commits(connection, table.__tablename__)
+            wanted = select(table.action, table.version).where(table.name == name).order_by(table.number)
+            yield connection, [(row.action, f"{name}@{row.version}") for row in connection.execute(wanted)]
 
     def publications(self, name: str) -> list[Publication]:
         """Return the publications of a document, oldest first."""
@@ -246,7 +266,7 @@ class VersionStore(Generic[D]):
         if ref in self._read:
             return self._read[ref]
         name, _, version = ref.partition("@")
-        if not version.isdecimal() or len(version) > 9:
+        if not _VERSION.fullmatch(version):
             return None
         with Session(self._database.engine) as session:
             row = session.get(self._rows, (name, int(version)))
@@ -258,8 +278,19 @@ class VersionStore(Generic[D]):
         self._read[ref] = document
         return document
 
-    def _note(self, document: D, action: str, by: str) -> None:
-        row = {"name": document.id, "version": document.version, "action": action, "published_by": by}
+    def _note(self, connection: Connection, ref: str, action: str, by: str) -> None:
+        name, _, version = ref.partition("@")
+        row = {"name": name, "version": int(version), "action": action, "published_by": by}
         insert = self._database.insert(self._publications.__tablename__)
-        with self._database.writer.begin() as connection:
-            connection.execute(insert.values(**row, created_at=now()))
+        connection.execute(insert.values(**row, created_at=now()))
+
+
+def _refs(past: Iterable[tuple[str, str | None]]) -> list[str | None]:
+    """Return what was in force one after the other, what was rolled back left out; None: nothing was."""
+    found: list[str | None] = []
+    for action, ref in past:
+        if action == "rollback":
+            del found[-1:]
+        else:
+            found.append(ref if action == "publish" else None)
+    return found

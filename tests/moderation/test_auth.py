@@ -156,6 +156,10 @@ def test_without_keys_this_machine_is_served() -> None:
         Caller(authorization=None, peer="127.0.0.1", host=None),
         Caller(authorization=None, peer="127.0.0.1", host="localhost", headers={"x-forwarded-for"}),
         Caller(authorization=None, peer="127.0.0.1", host="localhost", headers={"forwarded"}),
+        Caller(authorization=None, peer="127.0.0.1", host="localhost", origin="https://evil.example"),
+        Caller(authorization=None, peer="127.0.0.1", host="localhost", origin="null"),
+        Caller(authorization=None, peer="127.0.0.1", host="localhost", fetch_site="cross-site"),
+        Caller(authorization=None, peer="127.0.0.1", host="localhost", fetch_site="same-site"),
     ],
 )
 def test_without_keys_nobody_else_is_served(who: Caller) -> None:

@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from moderation.bank import FOLLOW_EVERY_S, NEAR, BankMatch, StoredBank, _order_commits
-from moderation.bank_tables import BankRow
+from moderation.bank import FOLLOW_EVERY_S, NEAR, BankMatch, StoredBank
 from moderation.database import Database
 from retrieval_shared.text import normalise
 
@@ -235,14 +232,6 @@ def test_the_database_itself_refuses_to_change_a_row(bank: StoredBank, database:
     for statement in ("UPDATE bank SET head = 'scam'", "DELETE FROM bank"):
         with pytest.raises(DatabaseError, match="append-only"), database.writer.begin() as connection:
             connection.execute(text(statement))
-
-
-@pytest.mark.parametrize(("dialect", "locks"), [("postgresql", 1), ("sqlite", 0)])
-def test_writers_to_postgresql_take_turns(dialect: str, locks: int) -> None:
-    told: list[str] = []
-    connection: Any = SimpleNamespace(dialect=SimpleNamespace(name=dialect), exec_driver_sql=told.append)
-    _order_commits(connection)
-    assert told == [f"LOCK TABLE {BankRow.__tablename__} IN SHARE ROW EXCLUSIVE MODE"] * locks
 
 
 def count(database: Database) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import inspect
+from sqlalchemy.exc import SQLAlchemyError
 
-from moderation.database import Database
+from moderation.database import Database, now, order_commits
 from moderation.tables import MIGRATIONS, SCHEMA_VERSION
 from retrieval_shared.errors import WardlineError
 
@@ -57,3 +60,20 @@ def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
     newer.close()
     with pytest.raises(WardlineError, match=f"has schema version 99, this release reads version {SCHEMA_VERSION}"):
         Database(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize(("dialect", "locks"), [("postgresql", 1), ("sqlite", 0)])
+def test_writers_to_postgresql_take_turns(dialect: str, locks: int) -> None:
+    told: list[str] = []
+    connection: Any = SimpleNamespace(dialect=SimpleNamespace(name=dialect), exec_driver_sql=told.append)
+    order_commits(connection, "bank")
+    assert told == ["LOCK TABLE bank IN SHARE ROW EXCLUSIVE MODE"] * locks
+
+
+def test_an_error_that_is_logged_quotes_no_value(tmp_path: Path) -> None:
+    """What is written may hold a text that was kept for reviewers."""
+    database = Database(f"sqlite:///{tmp_path / 'w.db'}")
+    with pytest.raises(SQLAlchemyError) as failed, database.writer.begin() as connection:
+        connection.execute(database.insert("thresholds").values(id=None, document={"x": "SECRET"}, created_at=now()))
+    assert "SECRET" not in str(failed.value)
+    database.close()

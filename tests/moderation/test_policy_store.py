@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from moderation.database import Database, now
 from moderation.document import DocumentError
-from moderation.policy_document import load_policy
+from moderation.policy_document import list_policies, load_policy
 from moderation.policy_store import PolicyStore
 from moderation.thresholds import HeadThreshold, Thresholds
 from moderation.version_store import UnknownVersionError, VersionConflictError
@@ -136,3 +136,32 @@ def test_thresholds_are_kept_as_they_were(store: PolicyStore) -> None:
     store.remember(thresholds)
     assert store.thresholds(thresholds.id) == thresholds
     assert store.thresholds("thr_0000000000") is None
+
+
+def test_the_first_publication_of_a_shipped_policy_can_be_taken_back(database: Database) -> None:
+    """What was shipped decided before, though nobody had published it."""
+    store = PolicyStore(database, list_policies())
+    assert store.serve("ads-default").ref == "ads-default@2"
+    store.publish("ads-default@1", by="ann")
+    assert store.serve("ads-default").ref == "ads-default@1"
+    assert store.rollback("ads-default", by="ann").ref == "ads-default@2"
+    assert store.serve("ads-default").ref == "ads-default@2"
+    with pytest.raises(VersionConflictError, match="none to go back to"):
+        store.rollback("ads-default", by="ann")
+
+
+def test_a_service_decides_by_what_is_published_shipped_or_in_a_file(store: PolicyStore, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="policy: found 'shop', allowed a file, one of ads-default@1, or a name that"):
+        store.serve("shop")
+    store.add(shop(1), by="ann")
+    store.add(shop(2), by="ann")
+    with pytest.raises(ValueError, match="a name that is published"):
+        store.serve("shop")
+    store.publish("shop@1", by="ann")
+    assert [store.serve(named).ref for named in ("shop", "shop@2", "ads-default")] == [
+        "shop@1", "shop@2", "ads-default@1",
+    ]  # fmt: skip
+    file = tmp_path / "own.yaml"
+    file.write_text(shop(3), encoding="utf-8")
+    assert store.serve(str(file)).ref == "shop@3"
+    assert store.get("shop@3").version == 3

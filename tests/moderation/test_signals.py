@@ -170,10 +170,12 @@ def test_evidence_quotes_the_fields_as_they_were_sent() -> None:
 def test_only_the_first_places_of_active_rules_are_shown() -> None:
     text = join_fields({"text": "casino " * 5})
     spans = tuple((start, start + 6) for start in range(0, 35, 7))
-    given_signals = [
-        Signal("rule", "shop@3/a", "gambling", "reject", "shadow", spans=spans),
-        Signal("rule", "shop@3/b", "gambling", "escalate", spans=spans),
-    ]
+    places = {"rule": "shop@3/a", "mode": "shadow"}, {"rule": "shop@3/b", "mode": "active"}
+    given_signals = gather(
+        RuleMatch("gambling", "casino", start, end, effect="escalate", **each)
+        for start, end in spans
+        for each in places
+    )
     shadow, active = with_places(given_signals, text=text, normalised=normalise(text.text))
     assert shadow.evidence == ()
     assert [(piece.start, piece.end) for piece in active.evidence] == list(spans[:MAX_RULE_EVIDENCE])
