@@ -46,7 +46,7 @@ from moderation.schema import Batch, parse_request
 from moderation.settings import Settings
 from moderation.signal_sources import NO_SOURCES, SignalSources
 from moderation.thresholds import Thresholds
-from retrieval_shared.bundle import Bundle, load_bundle
+from retrieval_shared.bundle import Bundle
 from retrieval_shared.errors import ScoringError
 from retrieval_shared.language import Language
 
@@ -161,7 +161,7 @@ class ModerationApi:
         """
         store = Store(settings.database)
         served = PolicyStore(store.database, list_policies()).serve(settings.policy)
-        return cls.over(Moderator(load_bundle(settings.bundle), policy=served), store, settings)
+        return cls.over(Moderator.load(settings.bundle, policy=served), store, settings)
 
     @classmethod
     def over(cls, moderator: Moderator, store: Store, settings: Settings) -> ModerationApi:
@@ -242,9 +242,13 @@ class ModerationApi:
         Raises:
             Problem: when the policy is not known or nothing could be logged.
         """
-        policy = self._policy(policy_set)
+        try:
+            policy, sources = self._policy(policy_set), self._sources()
+        except SQLAlchemyError as error:
+            log.error("what is in force cannot be read", reason=str(error))
+            raise Problem("queue_unavailable", "nothing was decided; send it again", {"Retry-After": "5"}) from error
         with self.metrics.stage("score"):
-            made = self._moderated(items, policy, explain=explain)
+            made = self._moderated(items, policy, sources, explain=explain)
         with self.metrics.stage("record"):
             decisions = self._record(made.decisions, items)
         for decision in decisions:
@@ -259,7 +263,7 @@ class ModerationApi:
         """
         name = hashlib.sha256(f"{community}\0{text}".encode("utf-8", "replace")).hexdigest()[:24]
         item = Item(id=f"suggested-{name}", fields={"text": text}, regions=(self.region,))
-        [made] = self._moderated([item], self._policy(None), explain=False).decisions
+        [made] = self._moderated([item], self._policy(None), self._sources(), explain=False).decisions
         told = ", ".join(f"{attribute} {value:.2f}" for attribute, value in scores.items())
         try:
             self._queue.suggest(made, item, reason=f"suggested by a client: {told}", keep_text=self._keep_text)
@@ -309,13 +313,18 @@ class ModerationApi:
             raise Problem("unknown_policy_set", detail) from error
         return named
 
-    def _moderated(self, items: Sequence[Item], policy: Policy, *, explain: bool) -> Moderated:
-        if not items:
-            return Moderated([], 0)
-        sources = SignalSources(
+    def _sources(self) -> SignalSources:
+        """What is searched for beside the model, as it is in force now."""
+        return SignalSources(
             rule_sets=self.rules.in_force() if self.rules is not None else (),
             bank=self.bank.bank if self.bank is not None else None,
         )
+
+    def _moderated(
+        self, items: Sequence[Item], policy: Policy, sources: SignalSources, *, explain: bool
+    ) -> Moderated:  # fmt: skip
+        if not items:
+            return Moderated([], 0)
         return self._moderator.moderate_and_count(items, explain=explain, policy=policy, sources=sources)
 
     def _record(self, decisions: Sequence[Decision], items: Sequence[Item]) -> list[Decision]:

@@ -114,7 +114,6 @@ class Caller:
         except ValueError:
             return False
 
-
     @property
     def _is_of_a_foreign_page(self) -> bool:
         """Whether a page from elsewhere sent it: any page can reach a loopback port, by its loopback name too."""

@@ -81,7 +81,7 @@ class StoredBank:
         """Read the bank.
 
         Args:
-            database: opened after this module was imported, so that it has the table.
+            database: opened.
             threshold: similarity from which a text counts as near, in (0, 1].
             clock: seconds, from any moment.
 

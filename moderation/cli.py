@@ -63,7 +63,9 @@ def moderate(
 ) -> None:
     """Decide about every ad of a file.
 
-    A line that cannot be used is written out with its reason; the others are not affected.
+    A line that cannot be used is written out with its reason; the others are not affected. Ads are decided as a service
+    over the same database decides them, by the policy and the rules that are published there and by its bank; with
+    --no-queue there is no database, so the policy is a shipped one or a file.
 
     Example: wardline.py moderate --in ads.jsonl --out decisions.jsonl --regions DE,US
     """
@@ -76,11 +78,9 @@ def moderate(
     for code in named:
         check_region(code)
     total = count_lines(source)
-    moderator = Moderator.load(bundle, policy=policy)
     with nullcontext() if no_queue else open_store(db) as store, progress_bar("moderating", total) as progress:
         queue = ReviewQueue(store) if store else None
-        if store:
-            _remember(store, moderator, policy)
+        moderator = _moderator_over(store, bundle, policy) if store else Moderator.load(bundle, policy=policy)
         report = moderate_file(
             moderator, source, target, regions=named, queue=queue, keep_text=keep_text, progress=progress
         )
@@ -170,15 +170,20 @@ def create(
     typer.echo(f"Kept as a hash in {file}; start the service with WARDLINE_KEYS={file}", err=True)
 
 
-def _remember(store: Store, moderator: Moderator, policy: str) -> None:
-    """Keep what will decide beside the decisions, so that they can be decided again."""
-    from moderation.policy_document import is_file, list_policies
+def _moderator_over(store: Store, bundle: Path | None, policy: str) -> Moderator:
+    """Return a moderator that decides as a service over a database does; what decides is kept there for replay."""
+    from moderation.bank import StoredBank
+    from moderation.pipeline import Moderator
+    from moderation.policy_document import list_policies
     from moderation.policy_store import PolicyStore
+    from moderation.rule_store import RuleStore
+    from moderation.signal_sources import SignalSources
 
     versions = PolicyStore(store.database, list_policies())
+    sources = SignalSources(RuleStore(store.database).all_in_force(), StoredBank(store.database))
+    moderator = Moderator.load(bundle, policy=versions.serve(policy), sources=sources)
     versions.remember(moderator.thresholds)
-    if is_file(policy):
-        versions.add(Path(policy).read_text(encoding="utf-8"), by="file")
+    return moderator
 
 
 def _show_import(report: ImportReport) -> None:

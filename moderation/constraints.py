@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -23,7 +23,9 @@ BLOCKING = frozenset({"quiet_period", "advertisers"})
 
 YEARS = range(2, 9999)
 """The first and the last year of the calendar are left out: some time zone would put their ends outside of it."""
-_TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)?", re.ASCII)
+"""Of all that ISO 8601 allows one form, so that no other length or calendar is taken for a date without a time."""
 
 
 def check_year(moment: datetime) -> None:
@@ -64,17 +66,20 @@ def quiet_period(constraint: Constraint, zone: ZoneInfo) -> tuple[datetime, date
 
 
 def _moment(text: str, without_time: time, zone: ZoneInfo) -> datetime:
-    whole_day = len(text) == len("2026-11-21")
+    form = _DATE.fullmatch(text)
     try:
-        found = datetime.combine(date.fromisoformat(text), without_time) if whole_day else datetime.fromisoformat(text)
-    except ValueError as error:
+        found = datetime.fromisoformat(text) if form is not None else None
+    except ValueError:  # 30 February
+        found = None
+    if form is None or found is None:
         raise ValueError(
-            f"quiet_period: found {text!r}, allowed a date, or a date and time without an offset"
-        ) from error
+            f"quiet_period: found {text!r}, allowed a date such as '2026-11-21', or one with a time of the region's "
+            "clock such as '2026-11-21T18:00', without an offset"
+        )
+    if form["time"] is None:
+        found = datetime.combine(found, without_time)
     check_year(found)
-    if found.tzinfo is not None:
-        raise ValueError(f"quiet_period: found {text!r} with an offset; times are those of the region's clock")
-    return found.replace(tzinfo=zone, microsecond=0)
+    return found.replace(tzinfo=zone)
 
 
 def is_met(constraint: Constraint, *, context: Context, at: datetime, zone: str | None, certified: bool) -> bool:

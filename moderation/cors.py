@@ -14,7 +14,7 @@ from moderation.auth import KEYS_VARIABLE
 ORIGINS_VARIABLE = "WARDLINE_CORS_ORIGINS"
 ANY_ORIGIN = "*"
 METHODS = ("GET", "POST", "DELETE")
-REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id")
+REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-Goog-Api-Key", "X-Request-Id")
 RESPONSE_HEADERS = (
     "Idempotency-Replayed",
     "RateLimit-Limit",

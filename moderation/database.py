@@ -14,6 +14,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+# Imported for their tables, which are made with the others.
+from moderation import bank_tables, idempotency_tables, rate_limit_tables  # noqa: F401
 from moderation.tables import MIGRATIONS, SCHEMA_VERSION, Base, SchemaRow
 from retrieval_shared.errors import WardlineError
 

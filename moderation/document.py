@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ _JSON = json.JSONDecoder()
 _JSON_SPACE = " \t\n\r"
 _JSON_BETWEEN = _JSON_SPACE + ",:"
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
+_MAX_FAULTS = 1_000  # a document of nothing else could have one per value
 _MAX_MESSAGE = 300  # the schema's messages quote the value, however long it is
 
 DocumentPath = tuple[str | int, ...]
@@ -74,15 +76,17 @@ class Document:
             hints: key -> what to add to the reason where its value, or one in its list, is refused.
 
         Raises:
-            DocumentError: the schema refuses; the message names the first wrong line.
+            DocumentError: the schema refuses; the message names the first wrong line, of the first 1,000 faults found.
         """
-        found = [(tuple(error.absolute_path), error.message) for error in validator.iter_errors(self.values)]
+        faults = islice(validator.iter_errors(self.values), _MAX_FAULTS)
+        found = [(tuple(error.absolute_path), error.message) for error in faults]
         if not found:
             return
         path, message = min(found, key=lambda fault: (self._line(fault[0]), _shown(fault[0])))
         key = next((key for key in reversed(path) if isinstance(key, str)), "")
         hint = f": {hints[key]}" if key in hints else ""
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        least = "at least " if len(found) == _MAX_FAULTS else ""
+        more = f" (and {least}{len(found) - 1} more)" if len(found) > 1 else ""
         raise self.fault(path, f"{message[:_MAX_MESSAGE]}{hint}{more}")
 
     def _line(self, path: DocumentPath) -> int:
@@ -97,8 +101,8 @@ def read_document(text: str) -> Document:
     JSON is read as JSON: YAML 1.1 refuses some of it (tabs, surrogate pairs) and reads some otherwise (`1e3` as text).
 
     Raises:
-        DocumentError: it is neither, is larger or deeper than `MAX_BYTES` and 32 levels, has an alias, a key that is no
-            text, or one that is given twice.
+        DocumentError: it is neither, is larger or deeper than `MAX_BYTES` and 32 levels, has an anchor or an alias, a
+            key that is no text, or one that is given twice.
     """
     size = len(text.encode("utf-8", "replace"))
     if size > MAX_BYTES:
@@ -142,12 +146,13 @@ def read_file(path: Path, read: Callable[[str], _Made], *, what: str) -> _Made:
 
 
 def _check_events(text: str) -> None:
-    """Raise `DocumentError` on what unfolds: aliases, and more values or deeper ones than any document has."""
+    """Raise `DocumentError` on what unfolds, anchors and aliases, and on more values or deeper ones than allowed."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
         line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent):
-            raise DocumentError(f"line {line}: alias *{event.anchor}: write the value out")
+        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+            sign = "alias *" if isinstance(event, yaml.AliasEvent) else "anchor &"
+            raise DocumentError(f"line {line}: {sign}{event.anchor}: write the value out")
         if count > _MAX_NODES:
             raise DocumentError(f"line {line}: document: more than {_MAX_NODES} values")
         if isinstance(event, yaml.CollectionStartEvent):

@@ -80,7 +80,7 @@ class IdempotencyStore:
     """The running and the answered requests of one database; workers share nothing else."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = now) -> None:
-        """Take a database that was opened after this module was imported, so that it has the table.
+        """Take a database.
 
         Args:
             database: the one of all workers.

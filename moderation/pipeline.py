@@ -77,8 +77,16 @@ class Moderator:
         [('GB', 'limit'), ('AE', 'reject')]
     """
 
-    def __init__(self, bundle: Bundle, *, policy: Policy, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        policy: Policy,
+        sources: SignalSources = NO_SOURCES,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
         self._clock = clock
+        self._sources = sources
         self.bundle = bundle
         self.policy = policy
         self._classifier = Classifier(bundle)
@@ -91,14 +99,21 @@ class Moderator:
         self._identifier = LanguageIdentifier(frozenset(bundle.manifest.languages))
 
     @classmethod
-    def load(cls, path: Path | str | None = None, *, policy: str | Path = "ads-default") -> Moderator:
-        """Return a moderator over the bundle at `path` (None: the shipped one) and a policy.
+    def load(
+        cls,
+        path: Path | str | None = None,
+        *,
+        policy: str | Path | Policy = "ads-default",
+        sources: SignalSources = NO_SOURCES,
+    ) -> Moderator:
+        """Return a moderator over the bundle at `path` (None: the shipped one), a policy, and rules and bank.
 
         Raises:
             BundleError: the bundle is missing, damaged, or lacks a head the policy names.
             ValueError: the policy is unknown or malformed.
         """
-        return cls(load_bundle(path), policy=load_policy(policy))
+        decides = policy if isinstance(policy, Policy) else load_policy(policy)
+        return cls(load_bundle(path), policy=decides, sources=sources)
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -122,7 +137,7 @@ class Moderator:
     @property
     def versions(self) -> dict[str, str]:
         """Return what a decision depends on, for the record."""
-        return self._versions(Basis(self.policy))
+        return self._versions(Basis(self.policy, self._sources))
 
     def _versions(self, basis: Basis) -> dict[str, str]:
         policy = basis.policy
@@ -170,8 +185,8 @@ class Moderator:
         its regions, marked `degraded`.
 
         Args:
-            items: items, or mappings with `fields` or the fields themselves, and maybe `id`, `regions`, `language`; a
-                context (age, certificates) is taken from an `Item` only.
+            items: items, or mappings with `fields` or the fields themselves, and maybe `id`, `regions`, `language`,
+                `context` (age, certificates and so on, by the names of `Context`).
             regions: target regions of items that name none.
             explain: whether to look for evidence (a few more passes per flagged item).
 
@@ -187,7 +202,7 @@ class Moderator:
         *,
         explain: bool = True,
         policy: Policy | None = None,
-        sources: SignalSources = NO_SOURCES,
+        sources: SignalSources | None = None,
     ) -> Moderated:
         """Return what `moderate` returns, and the number of tokens read.
 
@@ -196,7 +211,7 @@ class Moderator:
             regions: as in `moderate`.
             explain: as in `moderate`.
             policy: decides in place of the moderator's own; it has the same heads (`Policy.check_heads`).
-            sources: rules of one's own and the bank; their heads are among the policy's.
+            sources: rules of one's own and the bank, in place of the moderator's; their heads are among the policy's.
         """
         for region in regions or ():
             check_region(region)
@@ -208,7 +223,7 @@ class Moderator:
                 ready.append((i, read))
             else:
                 decisions[i] = read
-        basis = Basis(policy or self.policy, sources, explain)
+        basis = Basis(policy or self.policy, self._sources if sources is None else sources, explain)
         made = self._decide_all([item for _, item in ready], basis)
         for (i, _), decision in zip(ready, made.decisions, strict=True):
             decisions[i] = decision

@@ -10,7 +10,9 @@ from typing import Literal
 
 from moderation.regions import DEFAULT_REGION, check_region, parent_region
 
-__all__ = ["Constraint", "Effect", "HeadPolicy", "Policy", "RegionRules", "Rule", "check_region", "constraint_json"]
+UnsupportedLanguage = Literal["escalate", "flag"]
+"""What becomes of an ad that would be approved but is in a language the model does not read: a person decides, or the
+answer only says so."""
 
 
 class Effect(StrEnum):
@@ -112,9 +114,7 @@ class Policy:
     """Group -> its regions and groups."""
     zones: Mapping[str, str] = field(default_factory=dict)
     """Region -> IANA time zone, for rules that speak of times."""
-    unsupported_language: Literal["escalate", "flag"] = "escalate"
-    """What becomes of an ad that would be approved but is in a language the model does not read: a person decides, or
-    the answer only says so."""
+    unsupported_language: UnsupportedLanguage = "escalate"
     digest: str = ""
     """sha256 of the document as canonical JSON, in hex: comments and layout do not change it, every value does."""
 

@@ -16,6 +16,7 @@ from moderation.policy_diff import comparison, rule_json
 from moderation.policy_document import read_policy
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
+from moderation.regions import check_region
 from moderation.replay import backtest
 from moderation.request_model import Moment, RequestModel, read_request
 from moderation.thresholds import HeadThreshold, Thresholds
@@ -56,7 +57,7 @@ class BacktestRequest(RequestModel):
     thresholds: dict[str, CutRequest] = {}
     """Head -> cuts in place of those that are served."""
     region: str | None = None
-    """Only decisions for this region."""
+    """Only decisions for this region, a code of ISO 3166."""
     since: Moment | None = None
     """Only decisions from this time on."""
     limit: int = Field(default=100_000, ge=1, le=MAX_BACKTEST)
@@ -162,8 +163,13 @@ class PolicyApi:
         if wanted.policy is not None and wanted.document is not None:
             raise Problem("invalid_request", "policy, document: both are given, allowed one of them")
         try:
-            policy = read_policy(wanted.document) if wanted.document is not None else self._asked(wanted.policy)
+            if wanted.region is not None:
+                check_region(wanted.region)
             thresholds = self._with(wanted.thresholds)
+        except ValueError as error:
+            raise Problem("invalid_request", str(error)) from error
+        try:
+            policy = read_policy(wanted.document) if wanted.document is not None else self._asked(wanted.policy)
             report = backtest(self._rows(wanted), policy=policy, thresholds=thresholds, examples=wanted.examples)
         except ValueError as error:
             raise Problem("invalid_policy", str(error)) from error
@@ -196,11 +202,16 @@ class PolicyApi:
         return islice(self._decisions.decision_rows(region=wanted.region, since=wanted.since), wanted.limit)
 
     def _with(self, cuts: Mapping[str, CutRequest]) -> Thresholds:
-        """Return the served thresholds with some heads' cuts replaced; raise `ValueError` on an unknown head."""
+        """Return the served thresholds with some heads' cuts replaced; raise `ValueError` where one is wrong."""
         unknown = sorted(set(cuts) - set(self._thresholds.heads))
         if unknown:
             raise ValueError(f"thresholds: unknown head {unknown[0]!r}, allowed {', '.join(self._thresholds.heads)}")
         if not cuts:
             return self._thresholds
-        tried = {name: HeadThreshold(cut.escalate, cut.act, "tried in a backtest", 0, 0) for name, cut in cuts.items()}
+        tried = {}
+        for name, cut in cuts.items():
+            try:
+                tried[name] = HeadThreshold(cut.escalate, cut.act, "tried in a backtest", 0, 0)
+            except ValueError as error:
+                raise ValueError(f"thresholds.{name}.{error}") from error
         return Thresholds.of(prevalence=self._thresholds.prevalence, heads={**self._thresholds.heads, **tried})

@@ -95,8 +95,8 @@ def diff(
     as_json: AsJson = False,
     db: DatabaseOption = None,
 ) -> None:
-    """Tell every rule that changes between two policies, by region and head."""
-    from moderation.policy_diff import comparison, differences
+    """Tell what changes between two policies: rules by region and head, time zones, languages that are not read."""
+    from moderation.policy_diff import comparison
     from moderation.policy_view import print_changes
 
     with open_desk(db) as desk:
@@ -104,7 +104,7 @@ def diff(
     if as_json:
         typer.echo(json.dumps(comparison(*found), indent=2, ensure_ascii=False))
     else:
-        print_changes(*found, differences(*found))
+        print_changes(*found)
 
 
 @policies.command()
@@ -146,7 +146,10 @@ def publish(
         policy = desk.policies.get(ref)
         policy.check_heads(desk.thresholds(None).heads)
         desk.policies.publish(policy.ref, by=who)
+        decides = desk.in_force
     typer.echo(f"{policy.ref} is in force, published by {who}")
+    if decides.ref != policy.ref:
+        typer.echo(f"a service with these variables decides by {decides.ref}: WARDLINE_POLICY names it", err=True)
 
 
 @policies.command()

@@ -1,11 +1,11 @@
-"""What changes for whom between two policies: the rules in force per region and head, side by side."""
+"""What changes for whom between two policies: rules per region and head, time zones, languages that are not read."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moderation.policy import Policy, Rule, constraint_json
+from moderation.policy import Policy, Rule, UnsupportedLanguage, constraint_json
 from moderation.regions import DEFAULT_REGION
 
 
@@ -30,23 +30,61 @@ class RuleChange:
         }
 
 
+@dataclass(frozen=True)
+class ZoneChange:
+    """A region whose time zone differs, so that the times of its rules do."""
+
+    region: str
+    before: str | None
+    """IANA time zone; None: the first policy knows none."""
+    after: str | None
+
+
+@dataclass(frozen=True)
+class LanguageChange:
+    """That what becomes of an ad in a language the model does not read differs."""
+
+    before: UnsupportedLanguage
+    after: UnsupportedLanguage
+
+
 def differences(before: Policy, after: Policy) -> list[RuleChange]:
     """Return every rule that differs, by region and head; what groups rule is told for each of their regions."""
     heads = dict.fromkeys(head.name for policy in (before, after) for head in policy.heads)
     regions = sorted({region for policy in (before, after) for region in _named_regions(policy)})
     changes = []
     for region in (DEFAULT_REGION, *regions):
-        for head in heads:
-            rules = [_rule(policy, head, region) for policy in (before, after)]
-            if rules[0] != rules[1]:
-                changes.append(RuleChange(region, head, *rules))
+        old, new = _rules(before, region), _rules(after, region)
+        changes += [
+            RuleChange(region, head, old.get(head), new.get(head)) for head in heads if old.get(head) != new.get(head)
+        ]
     return changes
+
+
+def zone_differences(before: Policy, after: Policy) -> list[ZoneChange]:
+    """Return every region whose time zone differs, by region; a zone of a constraint's own is told with its rule."""
+    regions = sorted({region for policy in (before, after) for region in (*_named_regions(policy), *policy.zones)})
+    zones = (ZoneChange(region, before.zone(region), after.zone(region)) for region in regions)
+    return [zone for zone in zones if zone.before != zone.after]
+
+
+def language_difference(before: Policy, after: Policy) -> LanguageChange | None:
+    """Return how what becomes of languages that the model does not read differs, None where it does not."""
+    if before.unsupported_language == after.unsupported_language:
+        return None
+    return LanguageChange(before.unsupported_language, after.unsupported_language)
 
 
 def comparison(before: Policy, after: Policy) -> dict[str, Any]:
     """Return what changes between two policies as JSON."""
-    changes = [change.to_json() for change in differences(before, after)]
-    return {"before": before.ref, "after": after.ref, "changes": changes}
+    language = language_difference(before, after)
+    return {
+        "before": before.ref,
+        "after": after.ref,
+        "changes": [change.to_json() for change in differences(before, after)],
+        "zones": [asdict(zone) for zone in zone_differences(before, after)],
+        "unsupported_language": None if language is None else asdict(language),
+    }
 
 
 def rule_json(rule: Rule | None) -> dict[str, Any] | None:
@@ -62,7 +100,8 @@ def _named_regions(policy: Policy) -> set[str]:
     return named - set(policy.groups)
 
 
-def _rule(policy: Policy, head: str, region: str) -> Rule | None:
-    if head not in {each.name for each in policy.heads}:
-        return None
-    return policy.head(head).default if region == DEFAULT_REGION else policy.rule(head, region)[0]
+def _rules(policy: Policy, region: str) -> dict[str, Rule]:
+    """Return the rule of each head that holds in a region."""
+    if region == DEFAULT_REGION:
+        return {head.name: head.default for head in policy.heads}
+    return {head: rule for head, (rule, _) in policy.in_region(region).rules.items()}

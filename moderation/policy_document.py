@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from moderation.constraints import TIMED, check_times, quiet_period
 from moderation.document import DocumentPath, read_document, read_file
 from moderation.policy import Constraint, Effect, HeadPolicy, Policy, Rule
-from moderation.regions import COUNTRIES, check_region
+from moderation.regions import COUNTRIES, check_region, parent_region
 
 POLICIES = Path(__file__).parent / "policies"
 SCHEMA = POLICIES / "policy.schema.json"
@@ -60,11 +60,6 @@ def read_policy(text: str) -> Policy:
     for path, reason in _faults(policy, document.values):
         raise document.fault(path, reason)
     return policy
-
-
-def canonical(text: str) -> str:
-    """Return the document of a YAML text as JSON: the same for any two texts of the same values."""
-    return read_document(text).canonical
 
 
 def policy_schema() -> dict[str, Any]:
@@ -132,7 +127,7 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
         severity=int(rule["severity"]),  # JSON Schema takes 3.0 for an integer
         constraints=tuple(
             Constraint(
-                kind=item["kind"], value=item.get("value"), values=tuple(item.get("values", ())),
+                kind=item["kind"], value=_whole(item.get("value")), values=tuple(item.get("values", ())),
                 start=item.get("start"), end=item.get("end"), zone=item.get("zone"),
             )
             for item in rule.get("constraints", ())
@@ -141,12 +136,15 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
     )  # fmt: skip
 
 
+def _whole(value: str | float | None) -> str | int | None:
+    """Return a value as it is told, 18 also where the document says 18.0."""
+    return int(value) if isinstance(value, float) else value
+
+
 def _faults(policy: Policy, document: Mapping[str, Any]) -> Iterator[tuple[DocumentPath, str]]:
     """Yield what the schema cannot see: path and reason."""
     names = [head.name for head in policy.heads]
-    for i, name in enumerate(names):
-        if names.index(name) < i:
-            yield ("heads", i, "name"), f"{name!r} is given {names.count(name)} times, allowed once"
+    yield from _faults_of_heads(policy)
     yield from _faults_of_groups(policy)
     yield from _faults_of_zones(policy)
     for region, rules in document["regions"].items():
@@ -156,12 +154,29 @@ def _faults(policy: Policy, document: Mapping[str, Any]) -> Iterator[tuple[Docum
             if name not in names:
                 yield ("regions", region, name), f"unknown head {name!r}, allowed {', '.join(names)}"
     for i, head in enumerate(policy.heads):
-        yield from _faults_of_rule(policy, head.default, ("heads", i, "default"), regions=None)
+        yield from _faults_of_rule(head.default, ("heads", i, "default"), without_zone="all regions")
     for region, rules in policy.regions.items():
+        without_zone = _without_zone(policy, region)
         for name, rule in rules.items():
-            members = _members(policy, region)
-            yield from _faults_of_rule(policy, rule, ("regions", region, name), regions=members)
+            yield from _faults_of_rule(rule, ("regions", region, name), without_zone=without_zone)
     yield from _overlaps(policy)
+
+
+def _faults_of_heads(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
+    names = [head.name for head in policy.heads]
+    for i, head in enumerate(policy.heads):
+        if names.index(head.name) < i:
+            yield ("heads", i, "name"), f"{head.name!r} is given {names.count(head.name)} times, allowed once"
+        yield from _repeated(head.dsa, ("heads", i, "dsa"))
+
+
+def _repeated(values: Sequence[str], path: DocumentPath) -> Iterator[tuple[DocumentPath, str]]:
+    """Yield what a list holds twice."""
+    seen: set[str] = set()
+    for i, value in enumerate(values):
+        if value in seen:
+            yield (*path, i), f"{value!r} is given twice, allowed once"
+        seen.add(value)
 
 
 def _unknown(region: str) -> str | None:
@@ -177,6 +192,7 @@ def _faults_of_groups(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
     for group, members in policy.groups.items():
         if group in COUNTRIES:
             yield ("groups", group), f"{group!r} is a country of ISO 3166-1; a group needs another name"
+        yield from _repeated(members, ("groups", group))
         for i, member in enumerate(members):
             if member not in policy.groups and (reason := _unknown(member)):
                 yield ("groups", group, i), f"{reason}, or a group of this policy"
@@ -237,16 +253,15 @@ def _members(policy: Policy, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _faults_of_rule(
-    policy: Policy, rule: Rule, path: DocumentPath, *, regions: Sequence[str] | None
-) -> Iterator[tuple[DocumentPath, str]]:
-    """Yield the faults of one rule's constraints; `regions` None: those of all regions without a rule of their own."""
+def _faults_of_rule(rule: Rule, path: DocumentPath, *, without_zone: str) -> Iterator[tuple[DocumentPath, str]]:
+    """Yield the faults of one rule's constraints; `without_zone`: its regions whose time zone is not known."""
     counts = Counter(item.kind for item in rule.constraints)
     periods = []
     for i, item in enumerate(rule.constraints):
         at = (*path, "constraints", i)
         if item.kind in {"age", "hours", "advertisers"} and counts[item.kind] > 1:
             yield at, f"{item.kind} is given {counts[item.kind]} times, allowed once"
+        yield from _repeated(item.values, (*at, "values"))
         if item.kind not in TIMED or (item.start is None and item.end is None):
             continue
         try:
@@ -256,8 +271,8 @@ def _faults_of_rule(
             continue
         if item.zone is not None and not _is_zone(item.zone):
             yield at, f"zone: found {item.zone!r}, allowed an IANA time zone such as 'Asia/Kolkata'"
-        elif item.zone is None and (missing := _without_zone(policy, regions)):
-            yield at, f"{item.kind}: no time zone for {missing}: name it under zones, or here as zone"
+        elif item.zone is None and without_zone:
+            yield at, f"{item.kind}: no time zone for {without_zone}: name it under zones, or here as zone"
         if item.kind == "quiet_period":
             periods.append((at, item))
     for (_, before), (at, after) in pairwise(sorted(periods, key=lambda period: quiet_period(period[1], _UTC))):
@@ -268,18 +283,24 @@ def _faults_of_rule(
 _UTC = ZoneInfo("UTC")
 
 
-def _without_zone(policy: Policy, regions: Sequence[str] | None) -> str:
-    """Return the regions whose time zone the policy does not know, as they are told."""
-    if regions is None:
-        return "all regions"
-    return ", ".join(region for region in regions if policy.zone(region) is None)
+def _without_zone(policy: Policy, name: str) -> str:
+    """Return the regions of a group, or the region itself, whose time zone is not known, as they are told."""
+    return ", ".join(region for region in _members(policy, name) if policy.zone(region) is None)
 
 
 def _overlaps(policy: Policy) -> Iterator[tuple[DocumentPath, str]]:
     """Yield the heads that two groups, as near to a region as each other, both rule."""
-    for region in dict.fromkeys(member for members in policy.groups.values() for member in members):
-        if region in policy.groups or _unknown(region):
+    holding: dict[str, list[str]] = {}
+    for group, members in policy.groups.items():
+        for member in members:
+            holding.setdefault(member, []).append(group)
+    seen = set()
+    for region, groups in holding.items():
+        # Regions without rules of their own, in the same groups and the same country, have the same rules.
+        alike = (region if region in policy.regions else None, parent_region(region), *groups)
+        if region in policy.groups or alike in seen or _unknown(region):
             continue
+        seen.add(alike)
         ruled: set[str] = set()
         for level in policy.levels(region):
             here = [(name, head) for name in level for head in policy.regions.get(name, {}) if head not in ruled]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from moderation.command_line import print_plainly
+from moderation.policy_diff import differences, language_difference, zone_differences
 from moderation.regions import DEFAULT_REGION
 
 if TYPE_CHECKING:
     from moderation.policy import Policy, Rule
-    from moderation.policy_diff import RuleChange
     from moderation.replay import Backtest, Difference
     from moderation.version_store import Publication
 
@@ -47,16 +47,22 @@ def print_policy(policy: Policy, publications: Iterable[Publication]) -> None:
     print_plainly(f"digest {policy.digest}")
 
 
-def print_changes(before: Policy, after: Policy, changes: Sequence[RuleChange]) -> None:
-    """Print every rule that differs between two policies."""
-    if not changes:
-        print_plainly(f"{before.ref} and {after.ref}: no rule differs")
-        return
+def print_changes(before: Policy, after: Policy) -> None:
+    """Print the rules, the time zones and the treatment of other languages that differ between two policies."""
     table = Table("region", "head", before.ref, after.ref)
-    for change in changes:
+    for change in differences(before, after):
         region = "every other" if change.region == DEFAULT_REGION else change.region
         table.add_row(region, change.head, _rule(change.before), _rule(change.after))
-    print_plainly(table)
+    clocks = Table("region", before.ref, after.ref, title="Time zones")
+    for zone in zone_differences(before, after):
+        clocks.add_row(zone.region, zone.before or "none", zone.after or "none")
+    if not table.row_count:
+        print_plainly(f"{before.ref} and {after.ref}: no rule differs")
+    for each in (table, clocks):
+        if each.row_count:
+            print_plainly(each)
+    if language := language_difference(before, after):
+        print_plainly(f"unsupported_language: {language.before}, then {language.after}")
 
 
 def print_backtest(report: Backtest) -> None:

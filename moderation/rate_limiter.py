@@ -67,7 +67,7 @@ class RateLimiter:
     """
 
     def __init__(self, database: Database, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
-        """Take a database that was opened after this module was imported, so that it has the table.
+        """Take a database.
 
         Args:
             database: the one of all workers.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Collection
@@ -12,13 +11,15 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moderation import schema
+from moderation import schema, strict_json
 from moderation.auth import Caller
 from moderation.problem import REQUEST_ID_HEADER, Problem
+from moderation.strict_json import JsonError
 
 JSON_TYPE = "application/json"
 DOCUMENT_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", JSON_TYPE)
 """Media types of a policy, or of rules."""
+GOOGLE_KEY_HEADER = "X-Goog-Api-Key"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -74,9 +75,9 @@ async def read_json(request: Request) -> object:
         Problem: as `read_body`, or it is none.
     """
     try:
-        return json.loads(await read_body(request))
-    except (ValueError, RecursionError) as error:
-        raise Problem("invalid_json", "the body cannot be read as JSON") from error
+        return strict_json.read(await read_body(request))
+    except JsonError as error:
+        raise Problem("invalid_json", f"the body cannot be read: {error}") from error
 
 
 async def read_bytes(request: Request) -> bytes:
@@ -104,16 +105,17 @@ def _check_media_type(request: Request, allowed: Collection[str]) -> None:
     media_type, _, parameters = request.headers.get("content-type", "").partition(";")
     if media_type.strip().lower() not in allowed:
         raise Problem("unsupported_media_type", f"send the header `Content-Type: {' or '.join(allowed)}`")
-    name, _, charset = parameters.strip().partition("=")
-    if name.lower() == "charset" and charset.strip('"').lower() not in {"utf-8", "utf8"}:
-        raise Problem("unsupported_media_type", "the charset must be utf-8")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in {"utf-8", "utf8"}:
+            raise Problem("unsupported_media_type", "the charset must be utf-8")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem("unsupported_media_type", "the body must not be compressed")
 
 
 def google_key(request: Request) -> str | None:
     """The API key as clients of Google's APIs send it: `?key=`, or the header `X-Goog-Api-Key`."""
-    return request.query_params.get("key") or request.headers.get("x-goog-api-key")
+    return request.query_params.get("key") or request.headers.get(GOOGLE_KEY_HEADER)
 
 
 def caller_of(request: Request, *, key: str | None = None) -> Caller:
@@ -123,4 +125,6 @@ def caller_of(request: Request, *, key: str | None = None) -> Caller:
         peer=request.client.host if request.client else None,
         host=request.headers.get("host"),
         headers=frozenset(request.headers.keys()),
+        origin=request.headers.get("origin"),
+        fetch_site=request.headers.get("sec-fetch-site"),
     )

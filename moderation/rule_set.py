@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
@@ -21,8 +21,12 @@ from moderation.terms import Occurrence, TermFinder, check_term, longest
 SCHEMA = Path(__file__).parent / "policies" / "rules.schema.json"
 MAX_PATTERNS = 200
 """Per document; each is searched for by itself, some 10 microseconds per ad."""
-MAX_PROGRAM = 10_000
+MAX_PROGRAM = 2_500
 """Instructions a pattern may compile to: a search takes time linear in them and in the text, whatever the pattern."""
+MAX_PROGRAMS = 20_000
+"""Instructions of all patterns of a document together."""
+MAX_APPLYING = 1_024
+"""Pairs of a language and a region for which the rules that apply are kept."""
 MAX_PLACES = 16
 """Places shown per pattern; each one more can cost another reading of the rest of the text."""
 _MAX_MEMORY = 1024 * 1024  # bytes for the program and the states that RE2 keeps of it
@@ -47,6 +51,11 @@ class TextRule:
     """Codes of ISO 639; none: every language."""
     regions: frozenset[str] = frozenset()
     """Codes of ISO 3166; none: every region."""
+
+    @cached_property
+    def compiled(self) -> Any:  # noqa: ANN401 - the library has no types
+        """What searches for the pattern, None without one; `compile_pattern` says what it raises."""
+        return None if self.pattern is None else compile_pattern(self.pattern)
 
     def applies(self, language: str | None, region: str) -> bool:
         """Return whether the rule is for texts of a language (None: not known, so it may be) in a region."""
@@ -106,15 +115,23 @@ class RuleSet:
         self, text: str, language: str | None, regions: Sequence[str]
     ) -> dict[str, tuple[RuleMatch, ...]]:  # fmt: skip
         """Return what `find` returns, for each of some regions; the text is searched once."""
-        applying = {
-            region: {i for i, rule in enumerate(self.rules) if rule.applies(language, region)} for region in regions
-        }
-        anywhere = set().union(*applying.values())
+        applying = {region: self._applying(language, region) for region in regions}
+        anywhere = frozenset().union(*applying.values())
         found = [*self._find_terms(text, anywhere), *self._find_patterns(text, anywhere)]
         found.sort(key=lambda each: (each[1].start, each[1].end, each[0]))
         return {region: tuple(match for i, match in found if i in here) for region, here in applying.items()}
 
-    def _find_terms(self, text: str, applying: set[int]) -> Iterator[tuple[int, RuleMatch]]:
+    def _applying(self, language: str | None, region: str) -> frozenset[int]:
+        """Return the places of the rules that apply; worked out once, since every item asks again."""
+        known = self._known.get((language, region))
+        if known is None:
+            known = frozenset(i for i, rule in enumerate(self.rules) if rule.applies(language, region))
+            if len(self._known) >= MAX_APPLYING:  # the codes of sub-regions that callers make up are many
+                self._known.clear()
+            self._known[language, region] = known
+        return known
+
+    def _find_terms(self, text: str, applying: Collection[int]) -> Iterator[tuple[int, RuleMatch]]:
         """Yield the terms, each with the place of its rule."""
         by_rule: dict[int, list[Occurrence]] = {}
         for each in self._finder.find(text):
@@ -125,7 +142,7 @@ class RuleSet:
             for start, end, term in longest(occurrences):
                 yield i, self._match(i, self._terms[term][1], start, end)
 
-    def _find_patterns(self, text: str, applying: set[int]) -> Iterator[tuple[int, RuleMatch]]:
+    def _find_patterns(self, text: str, applying: Collection[int]) -> Iterator[tuple[int, RuleMatch]]:
         """Yield the places of patterns, each with the place of its rule."""
         for i, pattern in self._patterns.items():
             if i in applying:
@@ -150,7 +167,11 @@ class RuleSet:
     @cached_property
     def _patterns(self) -> Mapping[int, Any]:
         """Place of a rule -> its compiled pattern."""
-        return {i: compile_pattern(rule.pattern) for i, rule in enumerate(self.rules) if rule.pattern is not None}
+        return {i: rule.compiled for i, rule in enumerate(self.rules) if rule.pattern is not None}
+
+    @cached_property
+    def _known(self) -> dict[tuple[str | None, str], frozenset[int]]:
+        return {}
 
 
 def load_rule_set(path: str | Path) -> RuleSet:
@@ -170,12 +191,13 @@ def read_rule_set(text: str) -> RuleSet:
     """
     document = read_document(text)
     document.check(_validator(), hints=_HINTS)
-    for path, reason in _faults(document.values["rules"]):
+    made = tuple(map(_rule, document.values["rules"]))
+    for path, reason in _faults(document.values["rules"], made):
         raise document.fault(path, reason)
     rules = RuleSet(
         id=document.values["id"],
         version=int(document.values["version"]),  # JSON Schema takes 3.0 for an integer
-        rules=tuple(map(_rule, document.values["rules"])),
+        rules=made,
         digest=document.digest,
     )
     rules.find("", None, "")  # compiles, so that no item waits for it
@@ -232,10 +254,9 @@ def _rule(rule: Mapping[str, Any]) -> TextRule:
     )
 
 
-def _faults(rules: Iterable[Mapping[str, Any]]) -> Iterator[tuple[DocumentPath, str]]:
-    """Yield what the schema cannot see: path and reason."""
+def _faults(rules: Iterable[Mapping[str, Any]], made: Iterable[TextRule]) -> Iterator[tuple[DocumentPath, str]]:
+    """Yield what the schema cannot see of the rules of a document, also made: path and reason."""
     names: set[str] = set()
-    patterns = 0
     for i, rule in enumerate(rules):
         if rule["name"] in names:
             yield ("rules", i, "name"), f"{rule['name']!r} is given twice, allowed once"
@@ -247,11 +268,25 @@ def _faults(rules: Iterable[Mapping[str, Any]]) -> Iterator[tuple[DocumentPath, 
             yield from _refusal(("rules", i, "regions", j), check_region, region)
         for j, term in enumerate(rule.get("terms", ())):
             yield from _refusal(("rules", i, "terms", j), check_term, term)
-        if "pattern" in rule:
-            yield from _refusal(("rules", i, "pattern"), compile_pattern, rule["pattern"])
-            patterns += 1
-            if patterns > MAX_PATTERNS:
-                yield ("rules", i, "pattern"), f"more than {MAX_PATTERNS} patterns"
+    yield from _faults_of_patterns(made)
+
+
+def _faults_of_patterns(rules: Iterable[TextRule]) -> Iterator[tuple[DocumentPath, str]]:
+    """Compile the patterns and yield those that are refused, alone or because of all before them."""
+    patterns = instructions = 0
+    for i, rule in enumerate(rules):
+        if rule.pattern is None:
+            continue
+        path = ("rules", i, "pattern")
+        patterns += 1
+        if patterns > MAX_PATTERNS:
+            yield path, f"more than {MAX_PATTERNS} patterns"
+        try:
+            instructions += rule.compiled.programsize
+        except ValueError as error:
+            yield path, str(error)
+        if instructions > MAX_PROGRAMS:
+            yield path, f"too large: {instructions} instructions with the patterns before, allowed {MAX_PROGRAMS}"
 
 
 def _refusal(path: DocumentPath, check: Callable[[str], object], value: str) -> Iterator[tuple[DocumentPath, str]]:

@@ -41,8 +41,6 @@ class Term:
 
     text: str
     head: str
-    languages: frozenset[str] = frozenset()
-    """Codes of ISO 639 without a region; none: of every language."""
 
 
 class RuleSignal:
@@ -63,6 +61,8 @@ class RuleSignal:
     def load(cls, path: str | Path = LEXICON) -> RuleSignal:
         """Return the signal of a lexicon file: tab-separated head, term, languages; lines with # are comments.
 
+        The languages tell readers of the list where a term is from; it is looked for in every text.
+
         Raises:
             ValueError: a line is not of that form, or a term is listed twice; the message names the line.
         """
@@ -73,24 +73,16 @@ class RuleSignal:
         """Return the signal of a mapping from term to head; raise `ValueError` for a term without a word."""
         return cls(Term(text, head) for text, head in terms.items())
 
-    def find(self, text: str, language: str | None = None) -> tuple[RuleMatch, ...]:
+    def find(self, text: str) -> tuple[RuleMatch, ...]:
         """Return the terms in a text, left to right; where they overlap, the first and then the longest alone.
 
         Args:
             text: one that `normalise` made canonical; offsets count its code points.
-            language: code of ISO 639, to look for its terms only, and those of no language; None: for all.
         """
-        occurrences = self._finder.find(text)
-        if language is not None:
-            occurrences = [each for each in occurrences if _is_in(self._terms[each.term], language)]
         return tuple(
             RuleMatch(self._terms[term].head, self._terms[term].text, start, end)
-            for start, end, term in longest(occurrences)
+            for start, end, term in longest(self._finder.find(text))
         )
-
-
-def _is_in(term: Term, language: str) -> bool:
-    return not term.languages or language in term.languages
 
 
 def _read(path: Path) -> list[Term]:
@@ -102,9 +94,8 @@ def _read(path: Path) -> list[Term]:
         cells = line.split("\t")
         if len(cells) != 3 or not cells[0] or not re.search(r"\w", cells[1]):
             raise ValueError(f"{path.name} line {number}: found {line!r}, allowed head, term, languages between tabs")
-        head, term, tags = cells
+        head, term, _ = cells
         if term in terms:
             raise ValueError(f"{path.name} line {number}: term {term!r} is listed twice")
-        languages = (tag.split("-")[0].strip() for tag in tags.split(","))
-        terms[term] = Term(term, head, frozenset(filter(None, languages)))
+        terms[term] = Term(term, head)
     return list(terms.values())

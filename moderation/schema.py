@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,12 +20,14 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from moderation import strict_json
 from moderation.decision import Context, ItemError
 from moderation.item import Item
 from moderation.openapi.json_schema import schema_of
-from moderation.policy import check_region
 from moderation.problem import Problem
+from moderation.regions import check_region
 from moderation.request_model import Moment
+from moderation.strict_json import EncodingError, JsonError, whole
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_ITEMS = 256
@@ -192,7 +193,7 @@ def parse_item(raw: object) -> Entrant:
     if isinstance(raw, dict):
         identifier = _usable_id(raw.get("id"))
         if isinstance(raw.get("fields"), dict):
-            raw = {**raw, "fields": {name: _whole(value) for name, value in raw["fields"].items()}}
+            raw = {**raw, "fields": {name: _repaired(value) for name, value in raw["fields"].items()}}
     try:
         return Entrant(identifier, ItemRequest.model_validate(raw).to_item(), None)
     except ValidationError as error:
@@ -201,41 +202,21 @@ def parse_item(raw: object) -> Entrant:
 
 def _read_json(body: bytes) -> object:
     try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Problem("invalid_encoding", f"byte {error.start} of the body is not UTF-8: {error.reason}") from error
-    try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
-    except RecursionError as error:
-        raise Problem("invalid_json", "the body is nested too deeply") from error
-    except ValueError as error:
-        raise Problem("invalid_json", f"the body cannot be read: {error}") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    # Two readers may keep different ones of two equal keys: what was moderated would not be what is shown.
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return found
+        return strict_json.read(body)
+    except JsonError as error:
+        code = "invalid_encoding" if isinstance(error, EncodingError) else "invalid_json"
+        raise Problem(code, f"the body cannot be read: {error}") from error
 
 
 def _usable_id(value: object) -> str | None:
-    # JSON can spell half a surrogate pair; such a string cannot be sent back as UTF-8.
-    if isinstance(value, str) and 0 < len(value) <= 256 and _whole(value) == value:
+    # An id with half a surrogate pair could not be sent back as UTF-8.
+    if isinstance(value, str) and 0 < len(value) <= 256 and whole(value) == value:
         return value
     return None
 
 
-def _whole(value: object) -> object:
-    """The value, a string's lone surrogates replaced one for one by U+FFFD, so that every offset stays."""
-    if isinstance(value, str) and not value.isascii():
-        return "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= c <= "\udfff" else c for c in value)
-    return value
+def _repaired(value: object) -> object:
+    return whole(value) if isinstance(value, str) else value
 
 
 def _item_error(fault: ErrorDetails) -> ItemError:

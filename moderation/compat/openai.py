@@ -7,14 +7,14 @@ input, and are named in `unscored_categories`, so that 0.0 is never read as safe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moderation import schema
+from moderation import schema, strict_json
 from moderation.decision import Action, Decision, RegionDecision
 from moderation.problem import Problem
+from moderation.strict_json import JsonError, whole
 
 CATEGORIES: Mapping[str, str | None] = {
     "harassment": "harassment",
@@ -81,15 +81,16 @@ def parse(body: bytes) -> ModerationRequest:
     """Return the request in a body.
 
     `input` is a text, a list of texts (a result for each) or a list of text parts (one result for all). Keys that this
-    service does not know are left alone, as OpenAI leaves them.
+    service does not know are left alone, as OpenAI leaves them. Half surrogate pairs become U+FFFD.
 
     Raises:
         OpenAIError: the body is not of that shape; images are refused, never left out silently.
     """
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise OpenAIError(400, "We could not parse the JSON body of your request.", code="invalid_json") from error
+        document = strict_json.read(body)
+    except JsonError as error:
+        message = f"We could not parse the JSON body of your request. {error}."
+        raise OpenAIError(400, message, code="invalid_json") from error
     if not isinstance(document, dict):
         raise OpenAIError(400, f"The body is {_named(document)}; expected an object.", code="invalid_type")
     if "input" not in document:
@@ -102,12 +103,12 @@ def _optional(document: Mapping[str, Any], name: str) -> str | None:
     value = document.get(name)
     if value is not None and not isinstance(value, str):
         raise OpenAIError(400, f"'{name}' is {_named(value)}; expected a string.", code="invalid_type", param=name)
-    return value
+    return None if value is None else whole(value)
 
 
 def _texts(given: object) -> tuple[str, ...]:
     if isinstance(given, str):
-        return (given,)
+        return (whole(given),)
     if not isinstance(given, list) or not given:
         found = "an empty array" if given == [] else _named(given)
         message = f"'input' is {found}; expected a string, or an array of strings or of text parts."
@@ -116,7 +117,7 @@ def _texts(given: object) -> tuple[str, ...]:
         if len(given) > schema.MAX_ITEMS:
             message = f"'input' has {len(given)} strings; at most {schema.MAX_ITEMS} are allowed."
             raise OpenAIError(400, message, code="array_above_max_length", param="input")
-        return tuple(given)
+        return tuple(whole(part) for part in given)
     return ("\n".join(_part(part, i) for i, part in enumerate(given)),)
 
 
@@ -132,7 +133,7 @@ def _part(part: object, i: int) -> str:
     if kind != "text" or not isinstance(part.get("text"), str):
         message = f"'{at}' must be of the form {{'type': 'text', 'text': '...'}}."
         raise OpenAIError(400, message, code="invalid_value", param=at)
-    return str(part["text"])
+    return whole(part["text"])
 
 
 def render(decisions: Sequence[Decision], *, id_: str, model: str, heads: Sequence[str]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ means the attribute, and is answered under the name that was asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from moderation.compat.perspective_error import ErrorType, PerspectiveError, bad_request, invalid
+from moderation.compat.perspective_error import ErrorType, bad_request, invalid
 from moderation.compat.protojson import Message, MessageError, read_message, shown
 from moderation.response import offset_in
 from retrieval_shared.language import UNDETERMINED
@@ -21,6 +22,11 @@ ATTRIBUTES = (
 )  # fmt: skip
 MAX_TEXT_BYTES = 20 * 1024
 """Of UTF-8; Perspective's documented 20 KB."""
+MAX_LANGUAGES = 32
+"""More than a comment is written in: the profanity list is searched for each."""
+MAX_SUGGESTED = 32
+"""Scores of one suggestion."""
+_SUGGESTED_NAME = re.compile("[A-Z][A-Z0-9_]{0,63}")
 _EXPERIMENTAL = "_EXPERIMENTAL"
 _PROBABILITY = "PROBABILITY"
 _SCORE_TYPES = frozenset({"", "SCORE_TYPE_UNSPECIFIED", _PROBABILITY})
@@ -52,34 +58,33 @@ class RequestedAttribute:
 
 @dataclass(frozen=True)
 class AnalyzeRequest:
-    """A comment to score. `context` is checked and not used, as Perspective has it."""
+    """A comment to score. Its context, ids and `doNotStore` are checked and not used: nothing of it is stored."""
 
     text: str
     attributes: tuple[RequestedAttribute, ...]
     """In the order of the request; none twice."""
     languages: tuple[str, ...] = ()
-    """BCP 47 tags as sent; empty: to be detected."""
+    """BCP 47 tags as sent, `MAX_LANGUAGES` at most; empty: to be detected."""
     span_annotations: bool = False
     """Whether scores per sentence are wanted."""
-    do_not_store: bool = False
     drop_unsupported: bool = False
     """Whether attributes that do not know the language are left out instead of refused."""
     client_token: str = ""
-    session_id: str = ""
-    community_id: str = ""
 
 
 @dataclass(frozen=True)
 class SuggestRequest:
-    """A score that a client thinks right. Scores of single spans are checked and not kept."""
+    """A score that a client thinks right. Its context, session and scores of single spans are checked and not kept."""
 
     text: str
     scores: Mapping[str, float]
-    """Summary score in [0, 1] by name. Any name: Coral sends a verdict as APPROVED, DELETED or HIGHLIGHTED."""
+    """Summary score in [0, 1] by name, at most `MAX_SUGGESTED`.
+
+    Any name in capitals: Coral sends a verdict as APPROVED, DELETED or HIGHLIGHTED. No free text, for it is stored."""
     languages: tuple[str, ...] = ()
     client_token: str = ""
-    session_id: str = ""
     community_id: str = ""
+    """Whose comment it is: the same text elsewhere is another."""
 
 
 def parse_analyze(body: bytes) -> AnalyzeRequest:
@@ -90,16 +95,14 @@ def parse_analyze(body: bytes) -> AnalyzeRequest:
     """
     try:
         message = read_message(body, _ANALYZE)
+        _check_unused(message)
         return AnalyzeRequest(
             text=_comment(message),
             attributes=_requested(message),
             languages=_languages(message),
             span_annotations=message.flag("spanAnnotations"),
-            do_not_store=message.flag("doNotStore"),
             drop_unsupported=message.flag("dropUnsupportedAttributes"),
             client_token=message.string("clientToken"),
-            session_id=message.string("sessionId"),
-            community_id=message.string("communityId"),
         )
     except MessageError as error:
         raise bad_request(error) from error
@@ -113,47 +116,16 @@ def parse_suggest(body: bytes) -> SuggestRequest:
     """
     try:
         message = read_message(body, _SUGGEST)
+        _check_unused(message)
         return SuggestRequest(
             text=_comment(message),
             scores=_suggested(message),
             languages=_languages(message),
             client_token=message.string("clientToken"),
-            session_id=message.string("sessionId"),
             community_id=message.string("communityId"),
         )
     except MessageError as error:
         raise bad_request(error) from error
-
-
-def with_supported_attributes(
-    request: AnalyzeRequest, *, detected: Sequence[str], supported: Mapping[str, Collection[str]]
-) -> AnalyzeRequest:
-    """Return the request with the attributes that can be scored in its languages.
-
-    A tag is judged by its first part: `en-GB` is read as `en`, `hi-Latn` as `hi`.
-
-    Args:
-        request: its languages count; where it names none, the detected ones do.
-        detected: tags of the languages found, the likeliest first.
-        supported: attribute -> lower-case codes of the languages it can be scored in; an attribute that is not in it
-            can be scored in none.
-
-    Raises:
-        PerspectiveError: no language is known, or an attribute does not know one of them and
-            `request.drop_unsupported` is not set.
-    """
-    languages = request.languages or _determined(detected)
-    if not languages:
-        raise invalid(ErrorType.LANGUAGE_DETECTION_FAILED, "Unable to detect language")
-    kept: list[RequestedAttribute] = []
-    for each in request.attributes:
-        codes = supported.get(each.attribute, ())
-        missing = [tag for tag in languages if _code(tag) not in codes]
-        if not missing:
-            kept.append(each)
-        elif not request.drop_unsupported:
-            raise _unsupported(each.name, missing, requested=bool(request.languages))
-    return replace(request, attributes=tuple(kept))
 
 
 def render_analyze(
@@ -174,7 +146,7 @@ def render_analyze(
             wants spans. Without any, the answer has one span, the whole comment, with the summary score.
         detected: tags of the languages found.
     """
-    found = list(_determined(detected))
+    found = list(determined(detected))
     wanted = spans if request.span_annotations else ()
     places = [
         (offset_in(request.text, start, unit="utf16"), offset_in(request.text, end, unit="utf16"), scores)
@@ -199,10 +171,15 @@ def render_suggest(request: SuggestRequest, detected: Sequence[str] = ()) -> dic
     """Return the answer of comments:suggestscore; Coral counts it as lost unless its token comes back."""
     named = {
         "clientToken": request.client_token,
-        "detectedLanguages": list(_determined(detected)),
+        "detectedLanguages": list(determined(detected)),
         "requestedLanguages": list(request.languages),
     }
     return {name: value for name, value in named.items() if value}
+
+
+def determined(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return the tags that name a language."""
+    return tuple(tag for tag in tags if tag != UNDETERMINED)
 
 
 # ---- reading
@@ -242,6 +219,13 @@ def _check_context(context: Message | None) -> None:
             _text(entry)
 
 
+def _check_unused(message: Message) -> None:
+    """Read the fields that a request may have and nothing here looks at, so that a wrong type is refused as ever."""
+    message.flag("doNotStore")
+    message.string("sessionId")
+    message.string("communityId")
+
+
 def _requested(message: Message) -> tuple[RequestedAttribute, ...]:
     requested = message.mapping("requestedAttributes", _PARAMETERS)
     if not requested:
@@ -267,8 +251,14 @@ def _suggested(message: Message) -> dict[str, float]:
     given = message.mapping("attributeScores", _SCORES)
     if not given:
         raise invalid(ErrorType.INVALID_REQUEST, "Missing attribute_scores")
+    if len(given) > MAX_SUGGESTED:
+        told = f"Found {len(given)} attribute_scores; at most {MAX_SUGGESTED} are allowed"
+        raise invalid(ErrorType.INVALID_REQUEST, told)
     found: dict[str, float] = {}
-    for name, scores in given.items():
+    for place, (name, scores) in enumerate(given.items(), start=1):
+        if not _SUGGESTED_NAME.fullmatch(name):  # not repeated: it may be any text, and refusals may be kept
+            told = f"Attribute {place} of attribute_scores must have a name of 1 to 64 of A-Z, 0-9, _, first a letter"
+            raise invalid(ErrorType.INVALID_REQUEST, told)
         summary = scores.message("summaryScore", _SCORE)
         spans = scores.messages("spanScores", _SPAN_SCORE)
         if summary is None and not spans:
@@ -291,15 +281,11 @@ def _suggested_score(score: Message | None, name: str) -> float:
 
 
 def _languages(message: Message) -> tuple[str, ...]:
-    return tuple(tag.strip() for tag in message.strings("languages") if tag.strip())
-
-
-def _determined(tags: Sequence[str]) -> tuple[str, ...]:
-    return tuple(tag for tag in tags if tag != UNDETERMINED)
-
-
-def _code(tag: str) -> str:
-    return tag.replace("_", "-").partition("-")[0].lower()
+    tags = tuple(tag.strip() for tag in message.strings("languages") if tag.strip())
+    if len(tags) > MAX_LANGUAGES:
+        told = f"Found {len(tags)} languages; at most {MAX_LANGUAGES} are allowed"
+        raise invalid(ErrorType.INVALID_REQUEST, told)
+    return tags
 
 
 # ---- writing
@@ -307,13 +293,3 @@ def _code(tag: str) -> str:
 
 def _score(value: float) -> dict[str, Any]:
     return {"value": float(value), "type": _PROBABILITY}
-
-
-def _unsupported(name: str, missing: Sequence[str], *, requested: bool) -> PerspectiveError:
-    tags = [shown(tag) for tag in missing]
-    more = {"requestedLanguages" if requested else "detectedLanguages": tags, "attribute": name}
-    return invalid(
-        ErrorType.LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE,
-        f"Attribute {name} does not support request languages: {', '.join(tags)}",
-        languageNotSupportedByAttributeError=more,
-    )

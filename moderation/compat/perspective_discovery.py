@@ -105,7 +105,7 @@ def _requests() -> dict[str, dict[str, Any]]:
         "doNotStore": _flag("Heeded either way: no comment that is analysed is stored."),
         "dropUnsupportedAttributes": _flag("Leave out attributes that do not know the language."),
     }
-    suggest = {"attributeScores": _map("AttributeScores", "The scores that the comment should have, by attribute.")}
+    suggest = {"attributeScores": _map("AttributeScores", "The scores that it should have, by a name in capitals.")}
     return {"AnalyzeCommentRequest": both | analyze, "SuggestCommentScoreRequest": both | suggest}
 
 

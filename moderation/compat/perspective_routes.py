@@ -20,9 +20,9 @@ from moderation.compat.perspective import (
     parse_suggest,
     render_analyze,
     render_suggest,
-    with_supported_attributes,
 )
 from moderation.compat.perspective_discovery import discovery_document
+from moderation.compat.perspective_languages import language_code, with_supported_attributes
 from moderation.compat.perspective_scores import MAPPING_FILE, ScoreMapping, attribute_scores
 from moderation.compat.sentences import split_sentences
 from moderation.decision import SURE_LANGUAGE
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 PREFIX = "/v1alpha1"
 DISCOVERY = "/$discovery/rest"
+PROFANITY = "PROFANITY"
+"""The attribute that the list stands for, and no head."""
 UNSURE_READ_AS = "en"
 """Language of a comment too short to tell, which every attribute can be scored in."""
 
@@ -62,26 +64,34 @@ class Perspective:
         """
         detected = [_read_as(api.language(asked.text))]
         asked = with_supported_attributes(asked, detected=detected, supported=self._supported(api))
-        languages = [tag.partition("-")[0].lower() for tag in asked.languages or detected]
+        codes = dict.fromkeys(language_code(tag) for tag in asked.languages or detected)
+        wanted = tuple(codes) if any(each.attribute == PROFANITY for each in asked.attributes) else ()
         places = split_sentences(asked.text) if asked.span_annotations else ()
         texts = [asked.text, *(asked.text[start:end] for start, end in places)]
         rows = api.probabilities(texts)  # [texts, H]
-        whole, *parts = (self._scores(api, row, text, languages) for row, text in zip(rows, texts, strict=True))
+        whole, *parts = (self._scores(api, row, text, wanted) for row, text in zip(rows, texts, strict=True))
         spans = [(start, end, scores) for (start, end), scores in zip(places, parts, strict=True)]
         return render_analyze(asked, whole, spans, detected)
 
     def _scores(
         self, api: ModerationApi, row: NDArray[np.float32], text: str, languages: Sequence[str]
     ) -> dict[str, float]:
-        """The scores of one text, by attribute; `row` `[H]` holds its probabilities."""
+        """The scores of one text, by attribute.
+
+        Args:
+            api: names the heads.
+            row: `[H]`, its probabilities.
+            text: as sent.
+            languages: codes of those in which profanity is looked for; empty: PROFANITY is not scored.
+        """
         probabilities = {head: float(value) for head, value in zip(api.heads, row, strict=True)}
-        profanity = self.profanity.score(normalise(text).canonical, languages)
+        profanity = self.profanity.score(normalise(text).canonical, languages) if languages else None
         return attribute_scores(probabilities, profanity=profanity, mapping=self.mapping)
 
     def _supported(self, api: ModerationApi) -> Mapping[str, frozenset[str]]:
         """Attribute -> the languages it can be scored in."""
         read = frozenset(api.languages)
-        return {name: self.profanity.languages if name == "PROFANITY" else read for name in ATTRIBUTES}
+        return {name: self.profanity.languages if name == PROFANITY else read for name in ATTRIBUTES}
 
 
 def perspective_router(current: Callable[[], ModerationApi]) -> APIRouter:

@@ -8,17 +8,18 @@ is a list of one.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from moderation.strict_json import JsonError, decoded, parsed, whole
+
+_MARK = "\ufeff"
 _PAYLOAD = "Invalid JSON payload received."
 # Strings are matched first so that nothing inside one is rewritten; possessive, so that no body takes quadratic time.
 _LOOSE = re.compile(r'"(?:[^"\\]|\\.)*+"?+|(?<![\w$])([A-Za-z_$][\w$]*+)(?=\s*+:)|,(?=\s*+[}\]])', re.DOTALL)
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _LOOSE_CHARACTERS = 64 * 1024
 """Longer bodies were not written by hand, and are read strictly."""
 _SHOWN = 100
@@ -47,7 +48,7 @@ class Message:
         value = self.values.get(name, "")
         if not isinstance(value, str):
             self._refuse(name, "a string")
-        return _whole(value)
+        return whole(value)
 
     def flag(self, name: str) -> bool:
         """Return a boolean, which may come as the string `true` or `false`."""
@@ -78,7 +79,7 @@ class Message:
         given = [value] if isinstance(value, str) else value
         if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
             self._refuse(name, "an array of strings")
-        return tuple(_whole(each) for each in given)
+        return tuple(whole(each) for each in given)
 
     def message(self, name: str, fields: Collection[str]) -> Message | None:
         """Return the object of a field, None where there is none; `fields` are the names that it may hold."""
@@ -98,7 +99,7 @@ class Message:
         if not isinstance(value, dict):
             self._refuse(name, "an object")
         at = self._at(name)
-        return {_whole(key): _message(each, f"{at}[{shown(key)}]", fields) for key, each in value.items()}
+        return {whole(key): _message(each, f"{at}[{shown(key)}]", fields) for key, each in value.items()}
 
     def _at(self, name: str) -> str:
         return f"{self.path}.{_snake(name)}" if self.path else _snake(name)
@@ -111,62 +112,40 @@ def read_message(body: bytes, fields: Collection[str]) -> Message:
     """Return the message in a body.
 
     Args:
-        body: UTF-8.
+        body: UTF-8, with or without a byte order mark.
         fields: the names that it may hold, in camelCase.
 
     Raises:
         MessageError: the body is no JSON object, an object has a key twice, or a name is not known.
     """
     try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MessageError(f"{_PAYLOAD} Byte {error.start} is not UTF-8.") from error
-    try:
-        document = _read(text)
-    except RecursionError as error:
-        raise MessageError(f"{_PAYLOAD} It is nested too deeply.") from error
-    except ValueError as error:
+        document = _read(decoded(body).removeprefix(_MARK))
+    except JsonError as error:
         raise MessageError(f"{_PAYLOAD} {shown(str(error))}.") from error
     return _message(document, "", fields)
 
 
 def shown(value: str) -> str:
     """Return what a sender wrote as a message may repeat it: its first 100 code points, none that cannot be sent."""
-    return _whole(value[:_SHOWN])
+    return whole(value[:_SHOWN])
 
 
 def _read(text: str) -> object:
     try:
-        return _strict(text)
-    except ValueError as fault:
+        return parsed(text)
+    except JsonError as fault:
         if len(text) > _LOOSE_CHARACTERS:
             raise
         try:
-            return _strict(_LOOSE.sub(_quoted, text))
-        except ValueError:
+            return parsed(_LOOSE.sub(_quoted, text))
+        except JsonError:
             raise fault from None  # its places are those of the body
-
-
-def _strict(text: str) -> object:
-    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
 
 
 def _quoted(match: re.Match[str]) -> str:
     if match.group(1):
         return f'"{match.group(1)}"'
     return "" if match.group() == "," else match.group()
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    # Two readers may keep different ones of two equal keys: what was scored would not be what is shown.
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("An object has the same key twice")
-    return found
 
 
 def _message(value: object, path: str, fields: Collection[str]) -> Message:
@@ -190,8 +169,3 @@ def _message(value: object, path: str, fields: Collection[str]) -> Message:
 
 def _snake(name: str) -> str:
     return re.sub("[A-Z]", lambda match: f"_{match.group().lower()}", name)
-
-
-def _whole(text: str) -> str:
-    """Return the text with half surrogate pairs, which JSON can spell and UTF-8 cannot, replaced one for one."""
-    return text if text.isascii() else _HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", text)

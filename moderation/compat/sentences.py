@@ -13,9 +13,12 @@ MAX_SENTENCES = 64
 """Each is scored, so a text of full stops must not cost a thousand passes; above it neighbours are joined."""
 _TITLES = frozenset({"dr", "mr", "mrs", "ms", "prof", "st"})
 _CLOSERS = r"[\"'”’»›)\]）」』】]*+"
+_MARKS = "[!?.…‼⁇⁈⁉]"
 # Marks of scripts that write numbers and addresses with them end a sentence only before a space; the others always.
-_END = re.compile(rf"[!?.…‼⁇⁈⁉]++{_CLOSERS}(?=\s|\Z)|[。！？．｡؟۔।॥։።፧။។៕]++{_CLOSERS}|[\n\r\u2028\u2029]++")
+# A run of marks is looked at from its first alone: from each of them, it would be read as often as it is long.
+_END = re.compile(rf"(?<!{_MARKS}){_MARKS}++{_CLOSERS}(?=\s|\Z)|[。！？．｡؟۔।॥։።፧။។៕]++{_CLOSERS}|[\n\r\u2028\u2029]++")
 _LAST_WORD = re.compile(r"([^\W\d_]+)\.\Z")
+_NEXT = re.compile(r" *+([^ ])", re.DOTALL)
 _WORD_CHARACTER = re.compile(r"[^\W_]")
 
 
@@ -52,8 +55,8 @@ def _goes_on(text: str, mark: re.Match[str]) -> bool:
     """Return whether the sentence goes on after a full stop."""
     if mark.group() != ".":
         return False
-    following = text[mark.end() :].lstrip(" ")[:1]
-    if following.islower():
+    following = _NEXT.match(text, mark.end())
+    if following is not None and following.group(1).islower():
         return True
     word = _LAST_WORD.search(text, max(0, mark.end() - 8), mark.end())
     if word is None:

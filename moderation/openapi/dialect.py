@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from moderation.compat import openai, perspective_error
 from moderation.openapi.json_schema import schema_of
 from moderation.problem import PROBLEM_MEDIA_TYPE, Problem
+from moderation.request import GOOGLE_KEY_HEADER
 
-BEARER, QUERY_KEY = "bearer", "key"
+BEARER, QUERY_KEY, HEADER_KEY = "bearer", "key", "googleKey"
 SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
     BEARER: {
         "type": "http",
@@ -28,6 +29,12 @@ SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
         "in": "query",
         "name": "key",
         "description": "The same key, where Perspective's clients put it. A key in a URL ends up in logs.",
+    },
+    HEADER_KEY: {
+        "type": "apiKey",
+        "in": "header",
+        "name": GOOGLE_KEY_HEADER,
+        "description": "The same key, in the header of Google's client libraries.",
     },
 }
 """Name -> how a key is sent."""
@@ -138,5 +145,5 @@ PERSPECTIVE = Dialect(
     schema_of(GoogleErrorDocument),
     ("error", "status"),
     perspective_error.error_of,
-    (BEARER, QUERY_KEY),
+    (BEARER, HEADER_KEY, QUERY_KEY),
 )

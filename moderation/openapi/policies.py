@@ -64,7 +64,7 @@ DIFF = Operation(
     summary="Compare two policies",
     body=json_body(schema_of(DiffRequest), {"two versions": {"before": "ads-default@1", "after": "ads-default@2"}}),
     answer=Content(schema_of(PolicyDifference), {"changes": examples.CHANGES}),
-    answered="Every rule that differs, by region and head.",
+    answered="Rules that differ, by region and head; time zones; what becomes of languages that are not read.",
     refused=("invalid_json", "invalid_request", "unknown_policy"),
 )
 ADD = Operation(

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from moderation.openapi.version_answers import Answer, PublicationResponse
-from moderation.policy import Effect
+from moderation.policy import Effect, UnsupportedLanguage
 from moderation.response import ActionName, ConstraintResponse
 
 
@@ -96,7 +96,7 @@ class PolicyResponse(Answer):
     """Region -> IANA time zone."""
     regions: dict[str, dict[str, RuleResponse]]
     """Region or group -> head -> the rule that replaces the head's default."""
-    unsupported_language: Literal["escalate", "flag"]
+    unsupported_language: UnsupportedLanguage
     publications: list[PublicationResponse]
     """Of all its versions, oldest first."""
 
@@ -112,12 +112,33 @@ class RuleChangeResponse(Answer):
     after: RuleResponse | None
 
 
+class ZoneChangeResponse(Answer):
+    """A region whose time zone differs, so that the times of its rules do."""
+
+    region: str
+    before: str | None
+    """IANA time zone; null: the policy knows none."""
+    after: str | None
+
+
+class LanguageChangeResponse(Answer):
+    """What becomes of an ad in a language the model does not read."""
+
+    before: UnsupportedLanguage
+    after: UnsupportedLanguage
+
+
 class PolicyDifference(Answer):
     """What changes between two policies."""
 
     before: str
     after: str
     changes: list[RuleChangeResponse]
+    """Of rules."""
+    zones: list[ZoneChangeResponse]
+    """Of time zones."""
+    unsupported_language: LanguageChangeResponse | None
+    """Null: the same in both."""
 
 
 class RegionCount(Answer):

@@ -101,6 +101,8 @@ CHANGES: Mapping[str, Any] = {
     "before": "shop@1",
     "after": "shop@2",
     "changes": [{"region": "FR", "policy": "gambling", "before": _PROHIBITED, "after": _LIMITED}],
+    "zones": [{"region": "FR", "before": None, "after": "Europe/Paris"}],
+    "unsupported_language": {"before": "escalate", "after": "flag"},
 }
 BACKTESTED: Mapping[str, Any] = {
     "policy": "shop@2",

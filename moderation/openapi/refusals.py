@@ -26,7 +26,7 @@ OF_A_BODY = ("unsupported_media_type", "body_too_large")
 
 _KNOWN = "ads-default@1, ads-default@2"
 _DETAILS: Mapping[str, str] = {
-    "invalid_encoding": "byte 14 of the body is not UTF-8: invalid start byte",
+    "invalid_encoding": "the body cannot be read: Byte 14 is not UTF-8",
     "invalid_json": "the body cannot be read: Expecting value: line 1 column 1 (char 0)",
     "invalid_idempotency_key": f"{KEY_HEADER} is 'a b', 3 characters; allowed is one header of 1 to "
     f"{MAX_KEY_CHARACTERS} visible ASCII characters, in quotes or bare",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from moderation import cli
 from moderation.auth import Scope, load_keys
+from moderation.bank import StoredBank
 from moderation.decision import Action, Decision, RegionDecision
 from moderation.item import Item
 from moderation.pipeline import Moderator
@@ -19,6 +21,7 @@ from moderation.policy_document import POLICIES, list_policies
 from moderation.policy_store import PolicyStore
 from moderation.rate_limit import RateLimit
 from moderation.review.store import Store
+from moderation.rule_store import RuleStore
 from moderation.thresholds import HeadThreshold, Thresholds
 
 VERSIONS = {"policy_set": "fake@1"}
@@ -60,6 +63,30 @@ def run(*arguments: str) -> Result:
 
 def moderated(*more: str) -> Result:
     return run("moderate", "--in", "ads.jsonl", "--out", "decisions.jsonl", "--regions", "DE, US", *more)
+
+
+def test_files_are_decided_by_what_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a service over the same database decides; without one there is nothing published."""
+    rules = (
+        "{id: shop, version: 1, rules: [{name: a, head: scam, kind: terms, terms: [x], effect: reject, mode: active}]}"
+    )
+    with closing(Store("sqlite:///w.db")) as store:
+        PolicyStore(store.database, list_policies()).publish("ads-default@1", by="ann")
+        RuleStore(store.database).publish(RuleStore(store.database).add(rules, by="ann").ref, by="ann")
+        StoredBank(store.database).add("free passports", "scam", by="ann")
+    asked: list[dict[str, Any]] = []
+
+    def load(*_: object, **told: Any) -> FakeModerator:
+        asked.append(told)
+        return FakeModerator()
+
+    monkeypatch.setattr(Moderator, "load", load)
+    assert moderated("--db", "w.db").exit_code == 0
+    assert moderated("--no-queue").exit_code == 0
+    assert asked[0]["policy"].ref == "ads-default@1"
+    assert asked[0]["sources"].versions["rules"].startswith("shop@1+")
+    assert [match.kind for match in asked[0]["sources"].bank.nearest("free passports")] == ["exact"]
+    assert asked[1] == {"policy": "ads-default"}
 
 
 def rows(path: str) -> list[dict[str, Any]]:

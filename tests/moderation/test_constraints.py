@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -39,6 +40,7 @@ def test_age_and_certificate() -> None:
         ("2026-05-02", "2026-05-03", "2026-05-02T00:00:00", "2026-05-04T00:00:00"),
         ("2026-05-02T08:30:00", "2026-05-02T08:30:00", "2026-05-02T08:30:00", "2026-05-02T08:30:01"),
         ("2026-05-02", "2026-05-02T18:00", "2026-05-02T00:00:00", "2026-05-02T18:00:01"),
+        ("2026-05-02 08:30", "2026-05-02 18:00:30", "2026-05-02T08:30:00", "2026-05-02T18:00:31"),
         # The night in which the clock is set: the day has 23 hours, and ends when its last second is over.
         ("2026-03-29", "2026-03-29", "2026-03-29T00:00:00", "2026-03-30T00:00:00"),
     ],
@@ -71,6 +73,11 @@ def test_times_that_cannot_be_read_are_refused() -> None:
     for start, end in (("2026-02-30", "2026-03-01"), ("2026-03-02", "2026-03-01"), ("soon", "later")):
         with pytest.raises(ValueError, match="quiet_period: "):
             check_times(Constraint("quiet_period", start=start, end=end))
+    for moment in ("20261121", "2026-W47-6", "2026-325", "2026-11-21T8", "2026-11-21 24:00", "2026-11-21T08:00:00.5",
+                   "2026-11-21T08:00Z", "2026-11-21\n", "2026-11-2١"):  # fmt: skip
+        for start, end in (("2026-11-20", moment), (moment, "2026-11-30")):
+            with pytest.raises(ValueError, match=re.escape(f"quiet_period: found {moment!r}, allowed a date such as")):
+                check_times(Constraint("quiet_period", start=start, end=end))
     with pytest.raises(ValueError, match="hours: start and end must both be given"):
         check_times(Constraint("hours", start="06:00"))
 

@@ -59,6 +59,8 @@ def test_named_origins_are_let_in_and_no_other() -> None:
         assert preflight(connection, other).status_code == 400
         assert "access-control-allow-origin" not in connection.get("/", headers={"origin": other}).headers
     assert preflight(connection, PAGE, "x-other").status_code == 400
+    for header in ("authorization", "content-type", "idempotency-key", "x-goog-api-key", "x-request-id"):
+        assert preflight(connection, PAGE, header).status_code == 200
 
 
 def test_any_origin_only_alone_and_only_with_keys() -> None:

@@ -113,7 +113,10 @@ def test_a_value_as_long_as_a_book_is_not_quoted_whole() -> None:
         ("a: !!timestamp 2026-13-40", "line 1: no YAML: "),
         ("a: 1\n---\nb: 1", "line 2: no YAML: "),
         ("a:\n  - !!python/object/apply:os.system [ls]", "line 2: no YAML: could not determine a constructor"),
-        ("a: &a [1]\nb: *a", r"line 2: alias \*a: write the value out"),
+        ("a: 1\nb: *a", r"line 2: alias \*a: write the value out"),
+        ("a: 1\nb: &b [1]", "line 2: anchor &b: write the value out"),
+        ("a: 1\nb: &b {c: 1}", "line 2: anchor &b: write the value out"),
+        ("a: 1\nb: &b c", "line 2: anchor &b: write the value out"),
         ("a: 1\nb:\n  c: 1\n  c: 2", "line 3: key 'c' is given 2 times, allowed once"),
         ("a: 1\nNO: 1", "line 2: key 'NO' is not text; write it in quotes"),
         ("? [a]\n: 1", "line 1: key 'a collection' is not text"),
@@ -185,8 +188,14 @@ def test_what_only_begins_like_json_is_yaml() -> None:
 def test_a_bomb_of_aliases_is_refused_before_it_unfolds() -> None:
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 12)]
-    with pytest.raises(DocumentError, match=r"line 2: alias \*a0: write the value out"):
+    with pytest.raises(DocumentError, match=r"line 1: anchor &a0: write the value out"):
         read_document("\n".join(levels))
+
+
+def test_of_very_many_faults_the_first_thousand_are_looked_for() -> None:
+    wrong = f"id: a\nrules: [{{words: [{', '.join(['1'] * 1_001)}]}}]"
+    with pytest.raises(DocumentError, match=r"^line 2: rules\.0\.words\.0: 1 is not .* \(and at least 999 more\)$"):
+        read_document(wrong).check(SCHEMA, hints={})
 
 
 @pytest.mark.parametrize("text", ["", "# nothing"])

@@ -6,7 +6,16 @@ import json
 from dataclasses import replace
 
 from moderation.policy import Constraint, Effect, HeadPolicy, Policy, Rule
-from moderation.policy_diff import RuleChange, comparison, differences, rule_json
+from moderation.policy_diff import (
+    LanguageChange,
+    RuleChange,
+    ZoneChange,
+    comparison,
+    differences,
+    language_difference,
+    rule_json,
+    zone_differences,
+)
 from moderation.policy_document import load_policy
 from moderation.regions import DEFAULT_REGION
 
@@ -73,6 +82,34 @@ def test_a_head_of_one_policy_alone_has_no_rule_in_the_other() -> None:
     assert [change.before for change in differences(after, BEFORE)] == [None, None]
 
 
+HOURS = Rule(Effect.LIMITED, 2, (Constraint("hours", start="21:00", end="06:00"),))
+
+
+def test_a_zone_is_told_for_every_region_whose_clock_it_changes() -> None:
+    """Scotland follows Great Britain, Northern Ireland has a zone of its own, France gets one, Spain loses one."""
+    before = replace(
+        BEFORE,
+        regions={"GB": {"gambling": HOURS}, "GB-SCT": {"alcohol": STRICT}, "GB-NIR": {"alcohol": STRICT}},
+        zones={"GB": "Europe/London", "GB-NIR": "Europe/Belfast", "ES": "Europe/Madrid", "IN": "Asia/Kolkata"},
+    )
+    zones = {"GB": "Asia/Tokyo", "GB-NIR": "Europe/Belfast", "FR": "Europe/Paris", "IN": "Asia/Kolkata"}
+    after = replace(before, zones=zones)
+    assert differences(before, after) == []
+    assert zone_differences(before, after) == [
+        ZoneChange("ES", "Europe/Madrid", None), ZoneChange("FR", None, "Europe/Paris"),
+        ZoneChange("GB", "Europe/London", "Asia/Tokyo"), ZoneChange("GB-SCT", "Europe/London", "Asia/Tokyo"),
+    ]  # fmt: skip
+    assert zone_differences(before, before) == []
+    assert comparison(before, after)["zones"][1] == {"region": "FR", "before": None, "after": "Europe/Paris"}
+
+
+def test_what_becomes_of_other_languages_is_told() -> None:
+    flag = replace(BEFORE, unsupported_language="flag")
+    assert language_difference(BEFORE, flag) == LanguageChange("escalate", "flag")
+    assert language_difference(flag, flag) is None
+    assert comparison(flag, BEFORE)["unsupported_language"] == {"before": "flag", "after": "escalate"}
+
+
 def test_a_comparison_is_json() -> None:
     after = replace(BEFORE, version=2, heads=(GAMBLING,), regions={})
     assert json.loads(json.dumps(comparison(BEFORE, after))) == {
@@ -91,6 +128,8 @@ def test_a_comparison_is_json() -> None:
             },
             {"region": "DE", "policy": "alcohol", "before": rule_json(STRICT), "after": None},
         ],
+        "zones": [],
+        "unsupported_language": None,
     }  # fmt: skip
     assert rule_json(None) is None
 

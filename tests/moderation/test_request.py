@@ -144,6 +144,8 @@ def test_a_body_that_ends_before_its_end_is_refused() -> None:
         [(b"content-type", b"Application/JSON ; charset=UTF-8")],
         [(b"content-type", b'application/json; charset="utf8"')],
         [(b"content-type", b"application/json; version=1")],
+        [(b"content-type", b"application/json; version=1; charset=utf-8;")],
+        [(b"content-type", b"application/json; charset = utf-8")],
         [(b"content-type", b"text/yaml")],
         [JSON, (b"content-encoding", b"Identity")],
     ],
@@ -160,6 +162,9 @@ def test_the_allowed_media_types_are_read(headers: list[tuple[bytes, bytes]]) ->
         ([(b"content-type", b"application/jsonx")], "send the header `Content-Type: application/json or text/yaml`"),
         ([(b"content-type", b"application/json; charset=latin-1")], "the charset must be utf-8"),
         ([(b"content-type", b"application/json; Charset=utf-16")], "the charset must be utf-8"),
+        ([(b"content-type", b"application/json; version=1; charset=latin-1")], "the charset must be utf-8"),
+        ([(b"content-type", b"application/json; charset=utf-8; charset=latin-1")], "the charset must be utf-8"),
+        ([(b"content-type", b"application/json; charset =latin-1")], "the charset must be utf-8"),
         ([JSON, (b"content-encoding", b"gzip")], "the body must not be compressed"),
     ],
 )
@@ -182,14 +187,27 @@ def test_a_document_is_utf_8_of_a_type_that_documents_have() -> None:
     assert raised.value.detail == "byte 6 is not UTF-8"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"a: 1", b"\xff", b"[" * 100_000])
-def test_what_is_no_json_is_refused(content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b"{", "Expecting property name"),
+        (b"a: 1", "Expecting value"),
+        (b"\xff", "Byte 0 is not UTF-8"),
+        ("{}".encode("utf-16"), "Byte 0 is not UTF-8"),
+        (b"[" * 100_000, "It is nested too deeply"),
+        (b'{"after": "a@1", "after": "b@1"}', "An object has the same key twice"),
+        (b'{"prevalence": NaN}', "NaN is not a JSON number"),
+    ],
+)
+def test_what_is_no_json_is_refused(content: bytes, reason: str) -> None:
     assert asyncio.run(read_json(Request(scope(JSON), parts(b'{"a": [1, "\\ud83d\\ude00"]}')))) == {
         "a": [1, "\U0001f600"]
     }
     with pytest.raises(Problem) as raised:
         asyncio.run(read_json(Request(scope(JSON), parts(content))))
     assert raised.value.code == "invalid_json"
+    assert raised.value.detail.startswith(f"the body cannot be read: {reason}")
 
 
 # ---- The caller

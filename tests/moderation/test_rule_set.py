@@ -15,8 +15,11 @@ from jsonschema import Draft202012Validator
 from moderation import rule_set as module
 from moderation.document import DocumentError
 from moderation.rule_set import (
+    MAX_APPLYING,
     MAX_PATTERNS,
     MAX_PLACES,
+    MAX_PROGRAM,
+    MAX_PROGRAMS,
     RuleSet,
     TextRule,
     compile_pattern,
@@ -169,7 +172,7 @@ def test_no_pattern_takes_more_than_linear_time(pattern: str) -> None:
         (r"(a)\1", "RE2 does not take it: invalid escape sequence"),
         ("a{1001}", "RE2 does not take it: invalid repetition size"),
         (r"(?:\pL{30}\d){30}", "RE2 does not take it: pattern too large"),
-        (r"\pL{3,20}\d{4}", "too large: 23965 instructions, allowed 10000"),
+        (r"\pL{3,20}\d{4}", "too large: 23965 instructions, allowed 2500"),
         ("a*", "it matches the empty string"),
         ("a|", "it matches the empty string"),
         (r"\b", "it matches the empty string"),
@@ -227,6 +230,75 @@ def test_patterns_are_counted() -> None:
     rules = "".join(rule % number for number in range(MAX_PATTERNS + 1))
     with pytest.raises(DocumentError, match=rf"rules\.{MAX_PATTERNS}\.pattern: more than {MAX_PATTERNS} patterns"):
         read_rule_set(f"id: shop\nversion: 1\nrules:\n{rules}")
+
+
+def with_patterns(*patterns: str) -> str:
+    rule = {"head": "scam", "kind": "regex", "effect": "evidence", "mode": "active"}
+    rules = [{"name": f"r{i}", "pattern": pattern, **rule} for i, pattern in enumerate(patterns)]
+    return yaml.safe_dump({"id": "shop", "version": 1, "rules": rules}, width=10_000)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(fake|forged)\W{1,3}(passports?|diplomas?)",
+        r"\pL+\pM+",
+        r"\pL+ \pL+",
+        r"\pL+\W{0,3}\d{4,}",
+        r"\p{Cyrillic}{3,20}",
+        r"https?://[^\s]{5,200}",
+        r"free[^.]{0,60}money",
+        r"(?s)buy.{0,100}now",
+        r"[A-Z]{2}\d{2} ?(\d{4} ?){4,7}\d{0,2}",
+        r"казино|ставк[аи]|лотере[яию]",
+    ],
+)
+def test_an_ordinary_pattern_is_small_enough(pattern: str) -> None:
+    assert 0 < compile_pattern(pattern).programsize <= MAX_PROGRAM
+
+
+LARGE = "a{1000}b{1000}"
+
+
+def test_the_patterns_of_a_set_are_bounded_together() -> None:
+    size = compile_pattern(LARGE).programsize
+    fit = MAX_PROGRAMS // size
+    assert len(read_rule_set(with_patterns(*[LARGE] * fit)).rules) == fit
+    reason = (
+        rf"rules\.{fit}\.pattern: too large: {size * (fit + 1)} instructions with the patterns before, allowed 20000"
+    )
+    with pytest.raises(DocumentError, match=reason):
+        read_rule_set(with_patterns(*[LARGE] * (fit + 1)))
+
+
+def test_a_pattern_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(module, "compile_pattern", lambda pattern: compiled.append(pattern) or compile_pattern(pattern))
+    rules = read_rule_set(with_patterns("wine", "beer", "wine"))
+    assert places(rules, "wine") == [("r0", "wine"), ("r2", "wine")]
+    assert compiled == ["wine", "beer", "wine"]
+
+
+def test_rules_are_asked_once_whether_they_apply_to_a_language_and_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    applies = TextRule.applies
+    monkeypatch.setattr(TextRule, "applies", lambda rule, *where: asked.append(where) or applies(rule, *where))
+    rules = read_rule_set(SHOP)
+    asked.clear()
+    found = [rules.find_in("sure win, call 1234567", "en", ["DE", "FR"]) for _ in range(3)]
+    assert asked == [("en", "DE")] * 2 + [("en", "FR")] * 2
+    assert found[0] == found[1] == found[2]
+    assert [match.rule for match in found[0]["FR"]] == ["shop-rules@3/sure-win"]
+    assert [name for name, _ in places(rules, "sure win, call 1234567", "de", "DE")] == ["phone"]
+
+
+def test_however_many_regions_are_asked_for_no_more_than_so_many_are_kept() -> None:
+    rules = read_rule_set(SHOP)
+    codes = [f"{country}-{number}" for country in ("DE", "IN") for number in range(MAX_APPLYING)]
+    assert not rules.find_in("call 1234567", "de", codes)["IN-7"]
+    for code in ("DE-3", "DE-1000", "IN-GJ"):
+        assert [name for name, _ in places(rules, "call 1234567", "de", code)] == ["phone"]
+    assert len(rules._known) <= MAX_APPLYING
 
 
 def test_a_file_is_named_in_what_is_wrong_with_it(tmp_path: Path) -> None:

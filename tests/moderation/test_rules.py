@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.rules import LEXICON, RuleMatch, RuleSignal, Term
+from moderation.rules import LEXICON, RuleMatch, RuleSignal
 from retrieval_shared.text import normalise
 
 TERMS = {
@@ -94,35 +94,10 @@ def test_a_disguised_term_is_found_in_canonical_text(signal: RuleSignal) -> None
     assert found(signal, normalise(sent).canonical) == ["wine", "wine", "wine shop", "WINE"]
 
 
-@pytest.mark.parametrize(
-    ("language", "expected"),
-    [(None, ["gift", "casino", "lotto"]), ("en", ["gift", "lotto"]), ("de", ["casino", "lotto"]), ("fr", ["lotto"])],
-)
-def test_a_language_leaves_out_the_terms_of_others(language: str | None, expected: list[str]) -> None:
-    signal = RuleSignal(
-        [
-            Term("gift", "scam", frozenset({"en"})),
-            Term("casino", "gambling", frozenset({"de", "it"})),
-            Term("lotto", "gambling"),
-        ]
-    )
-    assert [match.term for match in signal.find("gift casino lotto", language)] == expected
-
-
-def test_a_longer_term_of_another_language_hides_nothing() -> None:
-    signal = RuleSignal([Term("wine", "a", frozenset({"en"})), Term("wine shop", "a", frozenset({"de"}))])
-    assert [match.term for match in signal.find("wine shop", "en")] == ["wine"]
-    assert [match.term for match in signal.find("wine shop")] == ["wine shop"]
-
-
-def test_languages_of_a_lexicon_lose_their_regions(tmp_path: Path) -> None:
+def test_the_languages_of_a_lexicon_are_for_its_readers_alone(tmp_path: Path) -> None:
     path = tmp_path / "terms.tsv"
     path.write_text("gambling\tkasino\tde,en-AU\ngambling\tlotto\t\n", encoding="utf-8")
-    signal = RuleSignal.load(path)
-    told = {
-        language: [match.term for match in signal.find("kasino lotto", language)] for language in ("de", "en", "fr")
-    }
-    assert told == {"de": ["kasino", "lotto"], "en": ["kasino", "lotto"], "fr": ["lotto"]}
+    assert [match.term for match in RuleSignal.load(path).find("kasino lotto")] == ["kasino", "lotto"]
 
 
 def test_a_term_without_a_word_is_refused() -> None:

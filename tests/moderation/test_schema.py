@@ -241,6 +241,8 @@ def test_a_problem_says_what_was_wrong() -> None:
     """The detail names the place and the allowed values."""
     assert refusal({"items": [1], "explain": "yes"}).detail == "explain: Input should be 'none' or 'spans'"
     assert "NaN is not a JSON number" in refusal(b'{"items": NaN}').detail
+    assert refusal(b'{"a": 1, "a": 1}').detail == "the body cannot be read: An object has the same key twice"
+    assert refusal(b'{"items": "\xff"}').detail == "the body cannot be read: Byte 11 is not UTF-8"
     assert refusal({"items": []}).detail == "items must hold 1 to 256 ads; found none"
 
 

@@ -263,6 +263,7 @@ def test_a_body_over_the_limit_is_refused_with_and_without_a_length(client: Test
         ({"content-type": ""}, 415),
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
         ({"content-type": "application/json; charset=latin-1"}, 415),
+        ({"content-type": "application/json; version=1; charset=latin-1"}, 415),
         ({"content-encoding": "gzip"}, 415),
         ({"content-type": "application/json; charset=UTF-8"}, 200),
         ({"content-type": "Application/JSON"}, 200),

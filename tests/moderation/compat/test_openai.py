@@ -54,6 +54,13 @@ def test_every_form_of_input_is_read(given: object, texts: tuple[str, ...]) -> N
     assert asked(input=given).texts == texts
 
 
+def test_half_a_surrogate_pair_is_replaced_in_place() -> None:
+    """It could be neither stored nor sent back."""
+    for given in (rb'"a\ud800b"', rb'["a\ud800b"]', rb'[{"type": "text", "text": "a\ud800b"}]'):
+        found = parse(b'{"input": %s, "policy_set": "\\udc00"}' % given)
+        assert (found.texts, found.policy_set) == (("a\N{REPLACEMENT CHARACTER}b",), "\N{REPLACEMENT CHARACTER}")
+
+
 def test_what_openai_does_not_have_is_read_and_what_we_do_not_know_is_left_alone() -> None:
     found = asked(input="x", model="omni-moderation-latest", region="DE", policy_set="shop@2", user="u1", safety=None)
     assert found == ModerationRequest(("x",), "omni-moderation-latest", "DE", "shop@2")
@@ -66,6 +73,10 @@ def test_what_openai_does_not_have_is_read_and_what_we_do_not_know_is_left_alone
         (b"{", "invalid_json", None, "could not parse"),
         (b"\xff", "invalid_json", None, "could not parse"),
         (b"[" * 100_000, "invalid_json", None, "could not parse"),
+        (b'{"input": "hate", "input": "ok"}', "invalid_json", None, "An object has the same key twice."),
+        (b'{"input": [{"type": "text", "text": "hate", "text": "ok"}]}', "invalid_json", None, "same key twice."),
+        (b'{"input": "x", "user": NaN}', "invalid_json", None, "NaN is not a JSON number."),
+        (json.dumps({"input": "x"}).encode("utf-16"), "invalid_json", None, "Byte 0 is not UTF-8."),
         (b'"x"', "invalid_type", None, "The body is a string"),
         (b"{}", "missing_required_parameter", "input", "'input'"),
         (b'{"input": null}', "invalid_type", "input", "'input' is null"),

@@ -10,6 +10,8 @@ import pytest
 
 from moderation.compat.perspective import (
     ATTRIBUTES,
+    MAX_LANGUAGES,
+    MAX_SUGGESTED,
     MAX_TEXT_BYTES,
     AnalyzeRequest,
     RequestedAttribute,
@@ -17,13 +19,11 @@ from moderation.compat.perspective import (
     parse_suggest,
     render_analyze,
     render_suggest,
-    with_supported_attributes,
 )
 from moderation.compat.perspective_error import ErrorType, PerspectiveError
 
 TOXICITY = RequestedAttribute("TOXICITY", "TOXICITY")
 ERROR = "type.googleapis.com/google.commentanalyzer.v1alpha1.Error"
-SUPPORTED = {"TOXICITY": {"en", "de", "fr"}, "INSULT": {"en"}}
 
 
 def body(**fields: object) -> bytes:
@@ -61,7 +61,6 @@ def test_coral_talk_plugin() -> None:
         text="You are a fool.",
         attributes=(TOXICITY, RequestedAttribute("SEVERE_TOXICITY", "SEVERE_TOXICITY")),
         languages=("en",),
-        do_not_store=True,
     )
     answer = render_analyze(request, {"TOXICITY": 0.91, "SEVERE_TOXICITY": 0.84}, (), ["en"])
     assert answer["attributeScores"]["SEVERE_TOXICITY"]["summaryScore"]["value"] > 0.8
@@ -88,7 +87,6 @@ def test_sloria_client() -> None:
     """perspective-api-client: names in upper case out of an array, doNotStore true, no languages."""
     sent = body(requestedAttributes={"TOXICITY": {}, "THREAT": {}}, doNotStore=True)
     request = parse_analyze(sent)
-    assert request.do_not_store
     assert request.languages == ()
     assert [each.name for each in request.attributes] == ["TOXICITY", "THREAT"]
 
@@ -115,11 +113,8 @@ def test_snake_case() -> None:
         text="hi",
         attributes=(RequestedAttribute("INSULT", "INSULT", 0.5),),
         span_annotations=True,
-        do_not_store=True,
         drop_unsupported=True,
         client_token="t",
-        session_id="s",
-        community_id="c",
     )
 
 
@@ -259,6 +254,9 @@ def test_an_unknown_field_is_refused_as_google_refuses_it() -> None:
         {"requestedAttributes": {"INSULT": {"scoreThreshold": True}}},
         {"languages": [1]},
         {"spanAnnotations": "maybe"},
+        {"doNotStore": "maybe"},
+        {"sessionId": 5},
+        {"communityId": ["c"]},
         {"clientToken": 5},
         {"context": {"entries": {"text": "a"}}},
     ],
@@ -280,6 +278,35 @@ def test_suggestions_must_say_something() -> None:
         assert caught.value.message == message
 
 
+@pytest.mark.parametrize("name", ["TOXICITY", "INSULT_EXPERIMENTAL", "APPROVED", "DELETED", "A", "A" * 64, "T5_X"])
+def test_a_suggestion_may_name_an_attribute_of_its_own(name: str) -> None:
+    assert parse_suggest(suggestion({name: {"summaryScore": {"value": 1}}})).scores == {name: 1.0}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "toxicity", "My neighbour is a thief", "A" * 65, "5_X", "_X", "A\n", "É", "\ud800"]
+)
+def test_a_suggestion_has_no_free_text_where_a_name_belongs(name: str) -> None:
+    """Names are kept in the review's reasons; nor is what stood there repeated."""
+    with pytest.raises(PerspectiveError) as caught:
+        parse_suggest(suggestion({"TOXICITY": {"summaryScore": {"value": 1}}, name: {"summaryScore": {"value": 1}}}))
+    allowed = "1 to 64 of A-Z, 0-9, _, first a letter"
+    assert caught.value.message == f"Attribute 2 of attribute_scores must have a name of {allowed}"
+    assert caught.value.details[0]["errorType"] == "INVALID_REQUEST"
+
+
+def test_a_suggestion_has_so_many_scores_and_no_more() -> None:
+    scores = {f"A{i}": {"summaryScore": {"value": 1}} for i in range(MAX_SUGGESTED)}
+    assert len(parse_suggest(suggestion(scores)).scores) == 32
+    with pytest.raises(PerspectiveError, match="Found 33 attribute_scores; at most 32 are allowed") as caught:
+        parse_suggest(suggestion({**scores, "ONE_MORE": {"summaryScore": {"value": 1}}}))
+    assert caught.value.details[0]["errorType"] == "INVALID_REQUEST"
+
+
+def suggestion(scores: object) -> bytes:
+    return json.dumps({"comment": {"text": "hi"}, "attributeScores": scores}).encode()
+
+
 def test_a_suggestion_for_spans_alone_has_no_summary() -> None:
     span = {"begin": 0, "end": 2, "score": {"value": 1, "type": "PROBABILITY"}}
     sent = {"comment": {"text": "hi"}, "attributeScores": {"TOXICITY": {"spanScores": [span]}}}
@@ -290,58 +317,20 @@ def test_analyze_does_not_take_the_fields_of_suggest() -> None:
     assert "attributeScores" in refusal(body(attributeScores={}))["message"]
 
 
-# ---- languages
-
-
-def asked(*names: str, **more: Any) -> AnalyzeRequest:
-    return AnalyzeRequest("hi", tuple(RequestedAttribute(name, name) for name in names), **more)
-
-
-@pytest.mark.parametrize(
-    ("requested", "detected"), [(("EN",), ["xx"]), (("en-GB",), []), ((), ["en"]), (("en_us", "de"), []), ((), ["fr"])]
-)
-def test_a_language_known_to_the_attribute(requested: tuple[str, ...], detected: list[str]) -> None:
-    request = asked("TOXICITY", languages=requested)
-    assert with_supported_attributes(request, detected=detected, supported=SUPPORTED) == request
-
-
-@pytest.mark.parametrize(
-    ("request_", "detected", "attribute", "languages", "named"),
-    [
-        (asked("TOXICITY", "INSULT"), ["de"], "INSULT", ["de"], "detectedLanguages"),
-        (asked("TOXICITY", languages=("en", "xx", "yy")), ["en"], "TOXICITY", ["xx", "yy"], "requestedLanguages"),
-        (asked("THREAT", languages=("en",)), ["en"], "THREAT", ["en"], "requestedLanguages"),
-    ],
-)
-def test_a_language_not_known(
-    request_: AnalyzeRequest, detected: list[str], attribute: str, languages: list[str], named: str
-) -> None:
-    with pytest.raises(PerspectiveError) as caught:
-        with_supported_attributes(request_, detected=detected, supported=SUPPORTED)
-    error = caught.value.document()["error"]
-    assert error["message"] == f"Attribute {attribute} does not support request languages: {', '.join(languages)}"
-    assert error["details"] == [
-        {
-            "@type": ERROR,
-            "errorType": "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
-            "languageNotSupportedByAttributeError": {named: languages, "attribute": attribute},
-        }
-    ]
-
-
-def test_unsupported_attributes_are_dropped_on_request() -> None:
-    request = asked("TOXICITY", "INSULT", drop_unsupported=True)
-    kept = with_supported_attributes(request, detected=["de"], supported=SUPPORTED)
-    assert [each.name for each in kept.attributes] == ["TOXICITY"]
-    none = with_supported_attributes(request, detected=["xx"], supported=SUPPORTED)
-    assert render_analyze(none, {}, (), ["xx"]) == {"languages": ["xx"], "detectedLanguages": ["xx"]}
-
-
-@pytest.mark.parametrize("detected", [[], ["und"]])
-def test_a_text_without_a_language(detected: list[str]) -> None:
-    with pytest.raises(PerspectiveError, match="Unable to detect language") as caught:
-        with_supported_attributes(asked("TOXICITY"), detected=detected, supported=SUPPORTED)
-    assert caught.value.details[0]["errorType"] == "LANGUAGE_DETECTION_FAILED"
+def test_so_many_languages_are_read_and_no_more() -> None:
+    """As they were sent; a tag twice counts twice."""
+    most = ["en", "de"] * (MAX_LANGUAGES // 2)
+    assert parse_analyze(body(languages=[*most, " "])).languages == tuple(most)
+    for sent in ([*most, "en"], ["en"] * 500):
+        error = refusal(body(languages=sent))
+        assert error["message"] == f"Found {len(sent)} languages; at most 32 are allowed"
+        assert error["details"] == [{"@type": ERROR, "errorType": "INVALID_REQUEST"}]
+    with pytest.raises(PerspectiveError, match="Found 33 languages; at most 32 are allowed"):
+        parse_suggest(
+            body(
+                languages=[*most, "en"], requestedAttributes=None, attributeScores={"A": {"summaryScore": {"value": 1}}}
+            )
+        )
 
 
 # ---- the answer

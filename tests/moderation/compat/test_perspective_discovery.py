@@ -89,7 +89,6 @@ def test_googles_python_client_analyzes(google: Any) -> None:
         "friendly greetings from python",
         (RequestedAttribute("TOXICITY", "TOXICITY", 0.1),),
         languages=("en",),
-        do_not_store=True,
     )
 
 

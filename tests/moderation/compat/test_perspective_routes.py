@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
 
 from moderation.api import ModerationApi
 from moderation.auth import KeyRing, create_key
+from moderation.profanity import Profanity
 from moderation.review.store import Store
 from retrieval_shared.errors import ScoringError
 
@@ -44,6 +47,33 @@ def test_spans_are_the_sentences_each_with_a_score_of_its_own(client: TestClient
 def test_disguised_profanity_is_found(client: TestClient) -> None:
     document = {**analyze("PROFANITY"), "comment": {"text": "what the f\u200buck"}}
     assert client.post(ANALYZE, json=document).json()["attributeScores"]["PROFANITY"]["summaryScore"]["value"] >= 0.8
+
+
+@pytest.mark.parametrize("languages", [["en_US"], ["EN-gb"], ["en", "en_US", "en-GB", "EN"], []])
+def test_profanity_is_found_under_every_spelling_of_a_language(client: TestClient, languages: list[str]) -> None:
+    """What is supported is what is looked for."""
+    document = analyze("PROFANITY", comment={"text": "what the fuck is this about, my friend"}, languages=languages)
+    answer = client.post(ANALYZE, json=document)
+    assert answer.status_code == 200
+    assert answer.json()["attributeScores"]["PROFANITY"]["summaryScore"]["value"] >= 0.8
+
+
+def test_the_profanity_list_is_searched_once_for_each_language(client: TestClient, api: ModerationApi) -> None:
+    """However often a language is named; and not at all where nobody asks for it."""
+    asked: list[tuple[str, ...]] = []
+
+    class Counting(Profanity):
+        def score(self, text: str, languages: Sequence[str]) -> float:
+            asked.append(tuple(languages))
+            return super().score(text, languages)
+
+    own = replace(api.perspective, profanity=Counting(api.perspective.profanity.signals))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "perspective", own)
+        for attribute in ("PROFANITY", "TOXICITY"):
+            document = analyze(attribute, languages=["en", "en_US", "EN", "en-GB"] * 8)
+            assert client.post(ANALYZE, json=document).status_code == 200
+    assert asked == [("en",)]
 
 
 def test_a_suggestion_waits_for_a_reviewer_once(client: TestClient, log: Store) -> None:
@@ -98,6 +128,7 @@ def test_a_key_may_come_in_any_of_three_ways(stranger: TestClient, api: Moderati
         ({"comment": {"text": "x" * 20_481}, "requestedAttributes": {"TOXICITY": {}}}, "COMMENT_TOO_LONG"),
         (COMMENT, "NO_REQUESTED_ATTRIBUTES"),
         (analyze("FLIRTATION"), "INVALID_REQUEST"),
+        (analyze("TOXICITY", languages=["en"] * 500), "INVALID_REQUEST"),
         (analyze("TOXICITY", languages=["xx"]), "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"),
         (analyze("TOXICITY", comment={"text": "12 34"}, languages=[]), "LANGUAGE_DETECTION_FAILED"),
     ],

@@ -72,6 +72,8 @@ def test_a_name_of_a_map_is_not_a_field() -> None:
         (b"", "Invalid JSON payload received. Expecting value"),
         (b"[]", "Invalid JSON payload received. Expected an object."),
         (b'{"text": "\xff"}', "Invalid JSON payload received. Byte 10 is not UTF-8."),
+        ("{}".encode("utf-16"), "Invalid JSON payload received. Byte 0 is not UTF-8."),
+        (b'{text: "a", text: "b"}', "Invalid JSON payload received. Expecting property name"),
         (b'{"size": NaN}', "Invalid JSON payload received. NaN is not a JSON number."),
         (b'{"text": "a", "text": "b"}', "Invalid JSON payload received. An object has the same key twice."),
         (b'{"doNotStore": true, "do_not_store": false}', 'Invalid JSON payload received. "doNotStore" is there twice'),

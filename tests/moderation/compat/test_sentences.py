@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,25 @@ def test_a_text_of_full_stops_is_not_a_thousand_sentences() -> None:
     assert spans[-1][1] == 4 * 5000 - 1
     lengths = {end - start for start, end in spans[:-1]}
     assert len(lengths) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("!" * 400_000 + "x", 1),
+        ("." * 200_000 + "…" * 200_000 + "x", 1),
+        ('!"' * 200_000 + "x", 1),
+        ("." + " " * 400_000 + "Ab", 1),
+        ("Ab. " * 100_000, MAX_SENTENCES),
+        ("... " * 100_000 + "x", 1),
+    ],
+)
+def test_no_text_takes_longer_than_its_length(text: str, expected: int) -> None:
+    """Time that grew with the square of the length would be a minute here."""
+    begun = time.process_time()
+    spans = split_sentences(text)
+    assert time.process_time() - begun < 5
+    assert len(spans) <= expected
 
 
 @given(st.text(alphabet=st.sampled_from(list("ab.!? \n。।é\N{GRINNING FACE}A”(")), max_size=300))

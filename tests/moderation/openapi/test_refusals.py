@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -14,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from moderation.api import ModerationApi
 from moderation.auth import LOOPBACK, KeyRing, create_key
+from moderation.compat.perspective_error import ErrorType
 from moderation.idempotency_store import Attempt
 from moderation.openapi.refusals import example_of
 from moderation.problem import PROBLEMS, Problem
@@ -138,14 +141,24 @@ def test_a_key_that_is_missing_unknown_or_not_enough(
 
 
 @pytest.mark.parametrize("path", [ANALYZE, SUGGEST])
-def test_perspectives_routes_take_the_key_from_the_query_and_the_others_do_not(
+def test_perspectives_routes_take_the_key_from_query_or_header_of_googles_and_the_others_do_not(
     path: str, made_up_api: ModerationApi, made_up_client: TestClient, patch: pytest.MonkeyPatch
 ) -> None:
     key = create_key("shop", ["moderate"])
     patch.setattr(made_up_api, "keys", KeyRing((key.record,)))
     assert made_up_client.post(path, params={"key": key.secret}, json=BODIES[path]).status_code == 200
+    header = {"x-goog-api-key": key.secret}
+    assert made_up_client.post(path, json=BODIES[path], headers=header).status_code == 200
+    ways = {name for way in DOCUMENT["paths"][path]["post"]["security"] for name in way}
+    schemes = [DOCUMENT["components"]["securitySchemes"][name] for name in ways]
+    assert {(each["in"], each["name"]) for each in schemes if each["type"] == "apiKey"} == {
+        ("query", "key"),
+        ("header", "X-Goog-Api-Key"),
+    }
     check(made_up_client.post(path, params={"key": "wl_no"}, json=BODIES[path]), path, 401, "invalid_key")
     check(made_up_client.post(ADS, params={"key": key.secret}, json=BODIES[ADS]), ADS, 401, "missing_key")
+    check(made_up_client.post(ADS, json=BODIES[ADS], headers=header), ADS, 401, "missing_key")
+    assert DOCUMENT["paths"][ADS]["post"]["security"] == [{"bearer": ["moderate"]}]
 
 
 def raising(error: Exception) -> Callable[..., NoReturn]:
@@ -222,6 +235,16 @@ def test_a_rate_that_is_used_up(
     check(answer, path, 429, "rate_limited", method)
     assert int(answer.headers["retry-after"]) > 0
     assert answer.headers["ratelimit-remaining"] == "0"
+
+
+def test_the_page_for_perspectives_users_has_every_refusal_of_its_routes() -> None:
+    """By status; and every error type. What no route answers but a path or method that is none, it has too."""
+    page = (Path(__file__).parents[3] / "docs" / "perspective.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (?:`(\w+)`|none) \|", page, re.MULTILINE)
+    statuses = {int(each) for path in (ANALYZE, SUGGEST) for each in DOCUMENT["paths"][path]["post"]["responses"]}
+    told = {status: GOOGLE.get(status, "INVALID_ARGUMENT") for status in statuses | {404, 405} if status >= 400}
+    assert {(int(status), name) for status, name, _ in rows} == set(told.items())
+    assert {kind for *_, kind in rows if kind} == set(ErrorType)
 
 
 def test_every_problem_has_an_example() -> None:
