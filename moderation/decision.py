@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -203,7 +202,8 @@ def decide(
         if head not in here.rules:
             policy.head(head)  # says what is known
         threshold = _threshold(thresholds, head)
-        _check_probability(head, probability)
+        if not 0 <= probability <= 1:  # nor is NaN
+            raise ValueError(f"probabilities[{head!r}]: found {probability}, allowed a number in [0, 1]")
         if probability >= threshold.escalate:
             cuts = (threshold, thresholds.id)
             entries.append(_entry(head, probability, cuts, region=region, here=here, context=context, at=runs_at))
@@ -266,12 +266,6 @@ def _threshold(thresholds: Thresholds, head: str) -> HeadThreshold:
     if head not in thresholds.heads:
         raise ValueError(f"thresholds {thresholds.id}: none for head {head!r}, found {', '.join(thresholds.heads)}")
     return thresholds.heads[head]
-
-
-def _check_probability(head: str, probability: float) -> None:
-    """Raise `ValueError` unless the probability is a number in [0, 1]."""
-    if not math.isfinite(probability) or not 0 <= probability <= 1:
-        raise ValueError(f"probabilities[{head!r}]: found {probability}, allowed a number in [0, 1]")
 
 
 def _verdict(rule: Rule, *, certain: bool, unmet: Sequence[Constraint]) -> _Verdict:

@@ -10,9 +10,12 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Select, func, select
+import orjson
+from sqlalchemy import Select, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from moderation.database import DEFAULT_URL, Database
@@ -23,6 +26,12 @@ from retrieval_shared.language import Language
 
 STATES = ("pending", "decided")
 _PAGE_ROWS = 500
+
+# What many rows have in common is read as text, and parsed once for all of them.
+_LOGGED = tuple(
+    cast(column, Text).label(column.name) if column.name in ("versions", "context") else column
+    for column in DecisionRow.__table__.columns
+)
 
 Row = Mapping[str, Any]
 """Values of a new row, by column."""
@@ -115,7 +124,7 @@ class Store:
             with_signals: only those in which a rule or the bank found something.
         """
         # Rows, not objects: a backtest reads a hundred thousand of them.
-        chosen = select(DecisionRow.__table__).order_by(DecisionRow.id).limit(_PAGE_ROWS)
+        chosen = select(*_LOGGED).order_by(DecisionRow.id).limit(_PAGE_ROWS)
         if policy is not None:
             chosen = chosen.where(DecisionRow.policy == policy)
         if region is not None:
@@ -225,9 +234,25 @@ def _language(row: Any) -> Language | None:  # noqa: ANN401 - as above
     return Language(row.language, row.language_confidence, row.language_supported)
 
 
+@lru_cache(maxsize=1_024)
+def _context(text: str) -> Context:
+    context = orjson.loads(text)
+    scheduled, disclosures = context.get("scheduled_at"), context.get("disclosures")
+    return Context(
+        min_age=context.get("min_age"),
+        advertiser_id=context.get("advertiser_id"),
+        certificates=frozenset(context.get("certificates", ())),
+        disclosures=None if disclosures is None else frozenset(disclosures),
+        scheduled_at=datetime.fromisoformat(scheduled) if scheduled else None,
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _versions(text: str) -> Mapping[str, str]:
+    return MappingProxyType(orjson.loads(text))
+
+
 def _logged(row: Any) -> LoggedDecision:  # noqa: ANN401 - a row with the table's columns
-    context = row.context
-    scheduled = context.get("scheduled_at")
     return LoggedDecision(
         id=row.id,
         item_id=row.item_id,
@@ -236,14 +261,8 @@ def _logged(row: Any) -> LoggedDecision:  # noqa: ANN401 - a row with the table'
         policy=row.policy,
         action=Action(row.action),
         probabilities=row.probabilities,
-        context=Context(
-            min_age=context.get("min_age"),
-            advertiser_id=context.get("advertiser_id"),
-            certificates=frozenset(context.get("certificates", ())),
-            disclosures=None if context.get("disclosures") is None else frozenset(context["disclosures"]),
-            scheduled_at=datetime.fromisoformat(scheduled) if scheduled else None,
-        ),
-        versions=row.versions,
+        context=_context(row.context),
+        versions=_versions(row.versions),
         language=_language(row),
         degraded=row.degraded,
         entries=row.entries,
