@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from retrieval_shared.errors import WardlineError
 
 DEFAULT_URL = "sqlite:///var/wardline.db"
 BUSY_TIMEOUT_S = 30
+_BUSY_PAUSE_S = 0.01
 _WRITES = "wardline_writes"
 
 
@@ -115,9 +118,27 @@ def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the
     # Transactions begin where SQLAlchemy says so (_on_begin), not where the driver guesses.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
+    _use_wal(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:  # noqa: ANN401 - the driver's cursor
+    """Switch a new file to the write-ahead log; whoever else opens it at that moment is waited for.
+
+    For this one statement SQLite waits for nobody, whatever its timeout.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _on_begin(connection: Connection) -> None:

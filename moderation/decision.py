@@ -196,8 +196,7 @@ def decide(
         ValueError: an unknown region or head, a head without threshold, a probability that is NaN or outside [0, 1].
     """
     here = policy.in_region(region)
-    runs_at = context.scheduled_at or at
-    entries = []
+    when, entries = context.scheduled_at or at, []
     for head, probability in probabilities.items():
         if head not in here.rules:
             policy.head(head)  # says what is known
@@ -205,8 +204,8 @@ def decide(
         if not 0 <= probability <= 1:  # nor is NaN
             raise ValueError(f"probabilities[{head!r}]: found {probability}, allowed a number in [0, 1]")
         if probability >= threshold.escalate:
-            cuts = (threshold, thresholds.id)
-            entries.append(_entry(head, probability, cuts, region=region, here=here, context=context, at=runs_at))
+            cuts = threshold, thresholds.id
+            entries.append(_entry(head, probability, cuts, region=region, here=here, context=context, at=when))
     entries.sort(key=lambda entry: (-entry.action.strictness, -entry.severity, -entry.probability, entry.policy))
     return RegionDecision(
         region=region,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from moderation.database import Database, now, order_commits
+from moderation.database import BUSY_TIMEOUT_S, Database, _use_wal, now, order_commits
 from moderation.tables import MIGRATIONS, SCHEMA_VERSION
 from retrieval_shared.errors import WardlineError
 
@@ -68,6 +69,37 @@ def test_writers_to_postgresql_take_turns(dialect: str, locks: int) -> None:
     connection: Any = SimpleNamespace(dialect=SimpleNamespace(name=dialect), exec_driver_sql=told.append)
     order_commits(connection, "bank")
     assert told == ["LOCK TABLE bank IN SHARE ROW EXCLUSIVE MODE"] * locks
+
+
+class BusyCursor:
+    """Refuses so many times, then takes the statement."""
+
+    def __init__(self, refusals: int, code: int = sqlite3.SQLITE_BUSY) -> None:
+        self.refusals, self.code = refusals, code
+        self.told: list[str] = []
+
+    def execute(self, statement: str) -> None:
+        self.told.append(statement)
+        if len(self.told) <= self.refusals:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = self.code
+            raise error
+
+
+def test_who_opens_a_new_file_together_with_others_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(time, "sleep", paused.append)
+    cursor = BusyCursor(2)
+    _use_wal(cursor)
+    assert (cursor.told, len(paused)) == (["PRAGMA journal_mode=WAL"] * 3, 2)
+    with pytest.raises(sqlite3.OperationalError):
+        _use_wal(BusyCursor(1, sqlite3.SQLITE_READONLY))
+    times = iter([0.0, BUSY_TIMEOUT_S - 1.0, BUSY_TIMEOUT_S + 1.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    endless = BusyCursor(99)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        _use_wal(endless)
+    assert len(endless.told) == 2
 
 
 def test_an_error_that_is_logged_quotes_no_value(tmp_path: Path) -> None:
