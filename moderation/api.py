@@ -242,11 +242,7 @@ class ModerationApi:
         Raises:
             Problem: when the policy is not known or nothing could be logged.
         """
-        try:
-            policy, sources = self._policy(policy_set), self._sources()
-        except SQLAlchemyError as error:
-            log.error("what is in force cannot be read", reason=str(error))
-            raise Problem("queue_unavailable", "nothing was decided; send it again", {"Retry-After": "5"}) from error
+        policy, sources = self._in_force(policy_set)
         with self.metrics.stage("score"):
             made = self._moderated(items, policy, sources, explain=explain)
         with self.metrics.stage("record"):
@@ -259,11 +255,11 @@ class ModerationApi:
         """Files a review of a comment that a client scores otherwise; the same comment again changes nothing.
 
         Raises:
-            Problem: when nothing could be stored.
+            Problem: when nothing could be read or stored.
         """
         name = hashlib.sha256(f"{community}\0{text}".encode("utf-8", "replace")).hexdigest()[:24]
         item = Item(id=f"suggested-{name}", fields={"text": text}, regions=(self.region,))
-        [made] = self._moderated([item], self._policy(None), self._sources(), explain=False).decisions
+        [made] = self._moderated([item], *self._in_force(None), explain=False).decisions
         told = ", ".join(f"{attribute} {value:.2f}" for attribute, value in scores.items())
         try:
             self._queue.suggest(made, item, reason=f"suggested by a client: {told}", keep_text=self._keep_text)
@@ -313,12 +309,15 @@ class ModerationApi:
             raise Problem("unknown_policy_set", detail) from error
         return named
 
-    def _sources(self) -> SignalSources:
-        """What is searched for beside the model, as it is in force now."""
-        return SignalSources(
-            rule_sets=self.rules.in_force() if self.rules is not None else (),
-            bank=self.bank.bank if self.bank is not None else None,
-        )
+    def _in_force(self, policy_set: str | None) -> tuple[Policy, SignalSources]:
+        """What decides now: the policy, and what is searched for beside the model."""
+        try:
+            policy = self._policy(policy_set)
+            rule_sets = self.rules.in_force() if self.rules is not None else ()
+        except SQLAlchemyError as error:
+            log.error("what is in force cannot be read", reason=str(error))
+            raise Problem("queue_unavailable", "nothing was decided; send it again", {"Retry-After": "5"}) from error
+        return policy, SignalSources(rule_sets, self.bank.bank if self.bank is not None else None)
 
     def _moderated(
         self, items: Sequence[Item], policy: Policy, sources: SignalSources, *, explain: bool

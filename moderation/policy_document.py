@@ -22,6 +22,7 @@ from moderation.regions import COUNTRIES, check_region, parent_region
 POLICIES = Path(__file__).parent / "policies"
 SCHEMA = POLICIES / "policy.schema.json"
 _HINTS = dict.fromkeys(("start", "end"), "write times in quotes, '06:00'")
+_UTC = ZoneInfo("UTC")
 _REF = re.compile(r"(?P<id>[a-z0-9]+(-[a-z0-9]+)*)(@(?P<version>[1-9][0-9]*))?")
 
 
@@ -278,9 +279,6 @@ def _faults_of_rule(rule: Rule, path: DocumentPath, *, without_zone: str) -> Ite
     for (_, before), (at, after) in pairwise(sorted(periods, key=lambda period: quiet_period(period[1], _UTC))):
         if quiet_period(after, _UTC)[0] < quiet_period(before, _UTC)[1]:
             yield at, f"overlapping rules: {before} and {after}"
-
-
-_UTC = ZoneInfo("UTC")
 
 
 def _without_zone(policy: Policy, name: str) -> str:

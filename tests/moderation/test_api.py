@@ -249,6 +249,22 @@ def test_when_the_log_cannot_be_written_nothing_is_answered() -> None:
     assert error.value.headers == {"Retry-After": "5"}
 
 
+def test_when_what_is_in_force_cannot_be_read_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of an ad nor of a comment that somebody suggests."""
+    queue = FakeQueue()
+    api = ModerationApi(FakeModerator(), queue, policies())
+
+    def unreadable() -> Policy:
+        raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr(api.policies, "in_force", unreadable)
+    for ask in (lambda: api.answer(body("x")), lambda: api.suggest("x", {"TOXICITY": 0.9}, community="c")):
+        with pytest.raises(Problem, match="queue_unavailable: nothing was decided; send it again"):
+            ask()
+    api.close()
+    assert queue.kept == []
+
+
 def test_the_event_loop_is_free_while_texts_are_scored() -> None:
     """The loop lets the scoring thread go; were it blocked, the gate would never open."""
 
