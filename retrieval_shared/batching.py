@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def token_budget_batches(lengths: Sequence[int], *, budget: int) -> list[NDArray[np.intp]]:
+def token_budget_batches(lengths: Sequence[int] | NDArray[np.int64], *, budget: int) -> list[NDArray[np.intp]]:
     """Return batches of row numbers, shortest rows first, so that rows x longest row of a batch is at most `budget`.
 
     Every row is in exactly one batch; a row longer than the budget stands alone.

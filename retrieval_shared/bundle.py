@@ -14,12 +14,14 @@ from typing import Any
 from retrieval_shared.errors import BundleError
 
 MANIFEST = "bundle.json"
-FORMAT = 1
+FORMAT = 2
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "default"
 """The bundle that ships with Wardline."""
 
 GRAPH, BASE_WEIGHTS, TOKENIZER = "encoder.onnx", "base.int8.bin", "tokenizer.json"
 CALIBRATION, THRESHOLDS, CONFIG = "calibration.json", "thresholds.json", "training.json"
+ADAPTERS, HEADS = "adapters", "heads"
+"""Folders of a bundle: a folder per adapter slot, and the pooling block with a folder per head."""
 ENCODER_RECORD = "encoder.json"
 """How the encoder of a bundle was trained; older bundles have none."""
 PERSPECTIVE = "perspective.json"
@@ -47,7 +49,7 @@ class Manifest:
     heads: tuple[str, ...]
     """Heads in the order of the logits."""
     slots: tuple[str, ...]
-    """Adapter slots in the order of the graph; slot 0 is "base"."""
+    """Adapter slots in their order; slot 0 is "base", each other one has a folder in `ADAPTERS`."""
     languages: tuple[str, ...]
     """Language codes the model was measured to read well enough."""
     max_tokens: int

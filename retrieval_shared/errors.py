@@ -1,6 +1,7 @@
 """The exceptions of Wardline that somebody catches.
 
 WardlineError
+├── AdapterError   an adapter is malformed or was trained for another encoder
 ├── BundleError    a model bundle is missing, incomplete or not the one its manifest describes
 ├── RecordError    one record of a file cannot be read
 └── ScoringError   the model could not score a text
@@ -13,6 +14,10 @@ from __future__ import annotations
 
 class WardlineError(Exception):
     """Base of every exception below."""
+
+
+class AdapterError(WardlineError):
+    """An adapter is malformed, or does not fit the encoder it would run in; the adapters that are loaded stay."""
 
 
 class BundleError(WardlineError):

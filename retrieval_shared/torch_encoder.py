@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from retrieval_shared.torch_paths import JoinedPaths, TwoPaths
+from retrieval_shared.torch_rows import int8_rows, mean_pool, pack_rows, read_packed, read_rows
 
 LINEARS = ("query", "key", "value", "out", "up", "down")
 """The six adapted linear layers of a block, in the order the data flows."""
@@ -29,14 +30,6 @@ HUGGING_FACE_LINEARS = {
 """Our name of a linear layer -> its path inside `encoder.layer.<i>` of a Hugging Face `BertModel`."""
 
 HUGGING_FACE_NORMS = {"attention_norm": "attention.output.LayerNorm", "output_norm": "output.LayerNorm"}
-
-
-PATHS = "paths.safetensors"
-"""The rows and the second path of an encoder that has two, beside its `model.safetensors`."""
-TABLE = "table"
-"""Name of the rows in that file."""
-ROW_LEVELS = 7
-"""Largest value of a row that shares its bytes with another: 4 bits each."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +65,25 @@ class SlotLinear(nn.Module):
     """
 
     bias: nn.Parameter | None
+    lora_a: nn.Parameter | None
+    lora_b: nn.Parameter | None
 
     def __init__(self, n_in: int, n_out: int, *, slots: int, rank: int, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
-        self.lora_a = nn.Parameter(torch.zeros(slots, n_in, rank))
-        self.lora_b = nn.Parameter(torch.zeros(slots, rank, n_out))
+        self.lora_a = nn.Parameter(torch.zeros(slots, n_in, rank)) if slots else None
+        self.lora_b = nn.Parameter(torch.zeros(slots, rank, n_out)) if slots else None
 
     def forward(self, x: Tensor, slot: Tensor) -> Tensor:
-        """Return `[b, t, out]` for `x` `[b, t, in]` and `slot` int64 `[b]` in `[0, K)`."""
-        # index_select, not indexing: it exports as one Gather over a named initialiser.
-        delta = (x @ self.lora_a.index_select(0, slot)) @ self.lora_b.index_select(0, slot)  # [b, t, out]
+        """Return `[b, t, out]` for `x` `[b, t, in]` and `slot` int64 `[b]` in `[0, K)`; without slots the base."""
         base = x @ self.weight
-        return (base if self.bias is None else base + self.bias) + delta
+        if self.bias is not None:
+            base = base + self.bias
+        if self.lora_a is None or self.lora_b is None:
+            return base
+        # index_select, not indexing: it exports as one Gather over a named initialiser.
+        return base + (x @ self.lora_a.index_select(0, slot)) @ self.lora_b.index_select(0, slot)  # [b, t, out]
 
 
 class Block(nn.Module):
@@ -118,86 +116,11 @@ class Block(nn.Module):
         return after
 
 
-class Projection(nn.Module):
-    """`x W` with W as `[in, out]`: it exports as one MatMul over a named initialiser, which a `Linear` does not."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `[..., out]` for `x` `[..., in]`."""
-        return x @ self.weight
-
-
-class JoinedPaths(nn.Module):
-    """Two paths over the same subwords, each with rows of its own, and one vector from both.
-
-    The transformer reads its rows and gives the states `h_i`; `transformer = unit(mean_i h_i)` over all tokens. With
-    the other rows `e_i`, `static = unit(mean_i e_i)` over the tokens that are not special. `joint = unit([transformer;
-    static] J)`.
-    """
-
-    SPECIAL = 4
-    """Ids below this are special tokens."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.joint = Projection(2 * dim, dim)
-
-    def forward(self, rows: Tensor, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the joint vectors `[b, d]`.
-
-        Args:
-            rows: float `[b, t, d]`, rows e of the static path.
-            states: float `[b, t, d]`, the transformer's.
-            input_ids: int64 `[b, t]`.
-            attention_mask: int64 `[b, t]`, 1 = token.
-        """
-        return self.join(mean_pool(states, attention_mask), self.static(rows, input_ids, attention_mask))
-
-    def static(self, rows: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the static path's vectors `[b, d]`; zero where a text has special tokens only."""
-        return mean_pool(rows, attention_mask * (input_ids >= self.SPECIAL))
-
-    def join(self, transformer: Tensor, static: Tensor) -> Tensor:
-        """Return the joint vectors `[b, d]` of the vectors of both paths."""
-        return nn.functional.normalize(self.joint(torch.cat([transformer, static], dim=-1)), dim=-1)
-
-
-@dataclass(frozen=True)
-class TwoPaths:
-    """What an encoder with two paths has beside its layers."""
-
-    rows: Tensor
-    """Float `[V, 2, d]`: of each subword the transformer's row, which is its word row too, and the static path's."""
-    paths: JoinedPaths
-    """How the paths meet."""
-
-    def input_rows(self) -> Tensor:
-        """Return the transformer's rows `[V, d]`."""
-        return self.rows[:, 0]
-
-
-def load_two_paths(folder: Path) -> TwoPaths | None:
-    """Return the rows and the second path that lie beside an encoder's weights, None where there are none."""
-    if not (folder / PATHS).is_file():
-        return None
-    state = load_file(str(folder / PATHS))
-    rows = state.pop(TABLE)
-    paths = JoinedPaths(rows.shape[-1])
-    paths.load_state_dict(state)
-    return TwoPaths(rows, paths.eval())
-
-
-def save_two_paths(folder: Path, two_paths: TwoPaths) -> None:
-    """Write the file that `load_two_paths` reads."""
-    state = {TABLE: two_paths.rows.detach(), **two_paths.paths.state_dict()}
-    save_file({name: value.contiguous() for name, value in state.items()}, str(folder / PATHS))
-
-
 class SlotEncoder(nn.Module):
-    """Token states of a BERT-family encoder, each row under its own LoRA slot.
+    """Token states of a BERT-family encoder: a trunk that reads each text once, and branches under LoRA slots.
+
+    The lower blocks, the trunk, carry no LoRA and see each text once. The upper `branch_layers` blocks see each branch
+    once: a text under one slot; a text may have any number of them.
 
     The table of subword rows is held as int8 with one scale per row: row i is `table[i] * table_scale[i]`. With `paths`
     each of its bytes holds a value of both rows of a subword, in 4 bits each (`pack_rows`).
@@ -206,95 +129,95 @@ class SlotEncoder(nn.Module):
     table: Tensor
     table_scale: Tensor
 
-    def __init__(self, shape: EncoderShape, *, slots: int, rank: int, paths: JoinedPaths | None = None) -> None:
+    def __init__(
+        self,
+        shape: EncoderShape,
+        *,
+        slots: int,
+        rank: int,
+        branch_layers: int | None = None,
+        paths: JoinedPaths | None = None,
+    ) -> None:
+        """Make the encoder with zero adapters; `branch_layers` None puts all blocks above the trunk.
+
+        Raises:
+            ValueError: `branch_layers` is outside [0, L].
+        """
         super().__init__()
         self.shape = shape
+        self.branch_layers = shape.layers if branch_layers is None else branch_layers
+        if not 0 <= self.branch_layers <= shape.layers:
+            raise ValueError(f"branch_layers: found {branch_layers}, allowed 0 to {shape.layers}")
         self.paths = paths
         kind = torch.int8 if paths is None else torch.uint8
         self.register_buffer("table", torch.zeros(shape.vocabulary, shape.dim, dtype=kind))
         self.register_buffer("table_scale", torch.ones(shape.vocabulary, 1 if paths is None else 2))
         self.position = nn.Parameter(torch.zeros(shape.positions, shape.dim))  # holds the token-type row as well
         self.norm = nn.LayerNorm(shape.dim, eps=shape.norm_eps)
-        self.blocks = nn.ModuleList(Block(shape, slots=slots, rank=rank) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(
+            Block(shape, slots=slots if i >= self._first_branch else 0, rank=rank) for i in range(shape.layers)
+        )
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
-        """Return float32 states `[b, t, d]` for int64 `input_ids` and `attention_mask` `[b, t]`, and `slot` `[b]`."""
+    @property
+    def _first_branch(self) -> int:
+        """Return the number of the lowest block above the trunk."""
+        return self.shape.layers - self.branch_layers
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, branch_row: Tensor, slot: Tensor) -> Tensor:
+        """Return float32 states `[n, t, d]`, one row per branch.
+
+        Args:
+            input_ids: int64 `[b, t]`.
+            attention_mask: int64 `[b, t]`, 1 = token.
+            branch_row: int64 `[n]` in `[0, b)`, the text of each branch.
+            slot: int64 `[n]` in `[0, K)`, the slot of each branch.
+        """
+        return self.branch(self.trunk(input_ids, attention_mask), attention_mask, branch_row, slot)
+
+    def trunk(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the trunk's states `[b, t, d]`, one row per text."""
         t = input_ids.shape[1]
         words = self._rows(input_ids)[0]
         x: Tensor = self.norm(words + self.position[:t])
         padding = (attention_mask == 0)[:, None, None, :]  # [b, 1, 1, t]
-        for block in self.blocks:
+        for block in self.blocks[: self._first_branch]:
+            x = block(x, padding, x)  # without slots a block looks at none
+        return x
+
+    def branch(self, trunk: Tensor, attention_mask: Tensor, branch_row: Tensor, slot: Tensor) -> Tensor:
+        """Return the states `[n, t, d]` of all branches from the trunk's `[b, t, d]`."""
+        x = trunk.index_select(0, branch_row)
+        padding = (attention_mask.index_select(0, branch_row) == 0)[:, None, None, :]  # [n, 1, 1, t]
+        for block in self.blocks[self._first_branch :]:
             x = block(x, padding, slot)
         return x
 
-    def vector(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor) -> Tensor:
-        """Return the L2-normalised sentence vectors `[b, d]` for the states that `forward` gave."""
+    def vector(self, input_ids: Tensor, attention_mask: Tensor, branch_row: Tensor, states: Tensor) -> Tensor:
+        """Return the L2-normalised sentence vectors `[n, d]` for the states `[n, t, d]` that `forward` gave."""
+        transformer = mean_pool(states, attention_mask.index_select(0, branch_row))
         if self.paths is None:
-            return mean_pool(states, attention_mask)
-        joint: Tensor = self.paths(self._rows(input_ids)[1], states, input_ids, attention_mask)
-        return joint
+            return transformer
+        return self.paths.join(transformer, self.static(input_ids, attention_mask).index_select(0, branch_row))
+
+    def static(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the static path's vectors `[b, d]`; zeros where there is no such path."""
+        if self.paths is None:
+            return torch.zeros(len(input_ids), self.shape.dim)
+        return self.paths.static(self._rows(input_ids)[1], input_ids, attention_mask)
+
+    def lora_paths(self) -> dict[str, str]:
+        """Return the path inside this module of each adapted linear layer -> its path inside the Hugging Face model."""
+        return {
+            f"blocks.{i}.linears.{ours}": f"encoder.layer.{i}.{theirs}"
+            for i in range(self._first_branch, self.shape.layers)
+            for ours, theirs in HUGGING_FACE_LINEARS.items()
+        }
 
     def _rows(self, input_ids: Tensor) -> tuple[Tensor, ...]:
         """Return the rows `[b, t, d]` of each path."""
         if self.paths is None:
             return (read_rows(self.table, self.table_scale, input_ids),)
         return read_packed(self.table, self.table_scale, input_ids)
-
-
-def read_rows(table: Tensor, scale: Tensor, input_ids: Tensor) -> Tensor:
-    """Return float32 rows `[b, t, d]` for `input_ids` `[b, t]`: int8 `table` `[V, d]` times `scale` `[V, 1]`."""
-    b, t = input_ids.shape
-    flat = input_ids.reshape(-1)
-    rows = table.index_select(0, flat).to(torch.float32) * scale.index_select(0, flat)  # [b*t, d]
-    return rows.view(b, t, -1)
-
-
-def pack_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `(table, scale)`: rows `[V, 2, d]` as uint8 `[V, d]` and float32 `[V, 2]`, which `read_packed` reads.
-
-    A byte is `16 (s + 8) + (t + 8)`, where t and s in [-7, 7] are values of the first and of the second row.
-    """
-    values, scale = int8_rows(rows, levels=ROW_LEVELS)
-    low, high = (values.to(torch.int16) + ROW_LEVELS + 1).unbind(1)
-    return (16 * high + low).to(torch.uint8), scale.squeeze(-1)
-
-
-def read_packed(table: Tensor, scale: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both float32 rows `[b, t, d]` for `input_ids` `[b, t]` from what `pack_rows` gave."""
-    b, t = input_ids.shape
-    flat = input_ids.reshape(-1)
-    # In floats, where a byte is exact: every runtime has these operations for them.
-    both = table.index_select(0, flat).to(torch.float32)  # [b*t, d]
-    high = torch.floor(both / 16)
-    low = both - 16 * high
-    own = scale.index_select(0, flat)  # [b*t, 2]
-    first, second = (
-        ((part - (ROW_LEVELS + 1)) * own[:, i : i + 1]).view(b, t, -1) for i, part in enumerate((low, high))
-    )
-    return first, second
-
-
-def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the L2-normalised mean `[b, d]` of the states `[b, t, d]` of the tokens that the mask `[b, t]` counts."""
-    kept = torch.where(attention_mask[..., None] > 0, states, 0.0)  # [b, t, d]
-    mean = kept.sum(1) / attention_mask.sum(1, keepdim=True).clamp(min=1).to(states.dtype)
-    return nn.functional.normalize(mean, dim=-1)
-
-
-def int8_rows(weight: Tensor, *, levels: int = 127) -> tuple[Tensor, Tensor]:
-    """Return `(int8, scale)`: `weight` `[..., d]` in [-levels, levels], one scale per row; the product restores it.
-
-    Scales keep 12 bits of mantissa: the products are then exact, and to round again changes no bit.
-    """
-    scale = weight.abs().amax(-1, keepdim=True).float().clamp(min=1e-12) / levels  # [..., 1]
-    scale = ((scale.view(torch.int32) + 0x7FF) & ~0x7FF).view(torch.float32)  # up, so that nothing is clipped
-    return (weight / scale).round().clamp(-levels, levels).to(torch.int8), scale
-
-
-def rounded_rows(weight: Tensor, *, levels: int = 127) -> Tensor:
-    """Return `weight` `[..., d]` in float32 as `int8_rows` can hold it."""
-    values, scale = int8_rows(weight, levels=levels)
-    return values.to(torch.float32) * scale
 
 
 def shape_of(config: object) -> EncoderShape:
@@ -317,6 +240,7 @@ def from_hugging_face(
     *,
     rank: int = 1,
     scale: float = 1.0,
+    branch_layers: int | None = None,
     two_paths: TwoPaths | None = None,
 ) -> SlotEncoder:
     """Return the `SlotEncoder` equal to a Hugging Face `BertModel` with `adapters` in slots 1, 2, ...
@@ -326,10 +250,17 @@ def from_hugging_face(
         adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]` (`peft_adapter`).
         rank: the rank r of every adapter.
         scale: PEFT's `lora_alpha / r`, folded into B.
+        branch_layers: blocks above the trunk, the only ones with LoRA; None: all.
         two_paths: the rows and the second path of an encoder that has one.
+
+    Raises:
+        ValueError: an adapter has a matrix in the trunk.
     """
     shape = shape_of(model.config)
-    encoder = SlotEncoder(shape, slots=1 + len(adapters), rank=rank, paths=two_paths.paths if two_paths else None)
+    encoder = SlotEncoder(
+        shape, slots=1 + len(adapters), rank=rank, branch_layers=branch_layers,
+        paths=two_paths.paths if two_paths else None,
+    )  # fmt: skip
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         words = state["embeddings.word_embeddings.weight"]
@@ -348,9 +279,20 @@ def from_hugging_face(
                 cast("nn.Parameter", linear.bias).copy_(state[f"encoder.layer.{i}.{theirs}.bias"])
                 for k, adapter in enumerate(adapters, start=1):
                     if f"layer.{i}.{ours}.a" in adapter:  # an adapter over fewer linears leaves the others at the base
-                        linear.lora_a[k] = adapter[f"layer.{i}.{ours}.a"]
-                        linear.lora_b[k] = adapter[f"layer.{i}.{ours}.b"] * scale
+                        set_slot(linear, k, adapter, f"layer.{i}.{ours}", scale)
     return encoder.eval()
+
+
+def set_slot(linear: SlotLinear, slot: int, adapter: Mapping[str, Tensor], name: str, scale: float) -> None:
+    """Write an adapter's matrices of the linear layer `name` into a slot, in place.
+
+    Raises:
+        ValueError: the layer carries no LoRA.
+    """
+    if linear.lora_a is None or linear.lora_b is None:
+        raise ValueError(f"branch_layers: the adapter has matrices for {name}, which lies in the trunk")
+    linear.lora_a[slot] = adapter[f"{name}.a"]
+    linear.lora_b[slot] = adapter[f"{name}.b"] * scale
 
 
 def _copy_norm(norm: nn.LayerNorm, state: Mapping[str, Tensor], name: str) -> None:

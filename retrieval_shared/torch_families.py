@@ -16,13 +16,12 @@ from retrieval_shared.torch_encoder import (
     EncoderShape,
     SlotEncoder,
     SlotLinear,
-    TwoPaths,
     from_hugging_face,
-    int8_rows,
-    mean_pool,
     peft_adapter,
-    read_rows,
+    set_slot,
 )
+from retrieval_shared.torch_paths import TwoPaths
+from retrieval_shared.torch_rows import int8_rows, mean_pool, read_rows
 
 BERT, DEBERTA = "bert", "deberta-v2"
 
@@ -161,21 +160,31 @@ class FamilyEncoder(nn.Module):
     """Only a `SlotEncoder` is described by an `EncoderShape`."""
 
     def __init__(
-        self, model: nn.Module, adapters: Sequence[Mapping[str, Tensor]] = (), *, rank: int = 1, scale: float = 1.0
+        self,
+        model: nn.Module,
+        adapters: Sequence[Mapping[str, Tensor]] = (),
+        *,
+        rank: int = 1,
+        scale: float = 1.0,
+        branch_layers: int | None = None,
     ) -> None:
         """Copy `model`; the arguments are those of `slot_encoder`."""
         super().__init__()
         self.current = CurrentSlot()
-        words = model.get_submodule(family_of(model.config).words)
+        config = cast("Any", model.config)
+        lowest = 0 if branch_layers is None else config.num_hidden_layers - branch_layers
+        paths = family_of(config).paths(config.num_hidden_layers)
+        self._slotted = {name: path for name, path in paths.items() if int(name.split(".")[1]) >= lowest}
+        words = model.get_submodule(family_of(config).words)
         replaced: dict[int, nn.Module] = {id(words): Int8Embedding(word_table(model))}
         for name, linear in adapted_linears(model).items():
-            slotted = SlottedLinear(linear, self.current, slots=1 + len(adapters), rank=rank)
+            slots = 1 + len(adapters) if name in self._slotted else 0
+            slotted = SlottedLinear(linear, self.current, slots=slots, rank=rank)
             replaced[id(linear)] = slotted
             with torch.no_grad():
                 for k, adapter in enumerate(adapters, start=1):
                     if f"{name}.a" in adapter:  # an adapter over fewer linears leaves the others at the base
-                        slotted.slotted.lora_a[k] = adapter[f"{name}.a"]
-                        slotted.slotted.lora_b[k] = adapter[f"{name}.b"] * scale
+                        set_slot(slotted.slotted, k, adapter, name, scale)
         # What stands in the memo is taken for the copy, so that nothing that is replaced is copied before.
         self.model = cast("Any", copy.deepcopy(model, cast("dict[int, Any]", replaced)))
         # Attention as two products and a softmax, which every runtime has; training keeps the fused one.
@@ -183,18 +192,26 @@ class FamilyEncoder(nn.Module):
         _mend_relative_attention(self.model)
         self.eval()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, slot: Tensor) -> Tensor:
-        """Return float32 states `[b, t, d]` for int64 `input_ids` and `attention_mask` `[b, t]`, and `slot` `[b]`."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, branch_row: Tensor, slot: Tensor) -> Tensor:
+        """Return float32 states `[n, t, d]`, one row per branch; the arguments are those of a `SlotEncoder`.
+
+        Every branch reads its text from the start: transformers' models are not cut in two.
+        """
+        ids, mask = (x.index_select(0, branch_row) for x in (input_ids, attention_mask))
         self.current.rows = slot
         try:
-            states: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            states: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         finally:
             self.current.rows = None
         return states
 
-    def vector(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the L2-normalised sentence vectors `[b, d]`: the mean of the states that `forward` gave."""
-        return mean_pool(states, attention_mask)
+    def vector(self, input_ids: Tensor, attention_mask: Tensor, branch_row: Tensor, states: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the L2-normalised sentence vectors `[n, d]`: the mean of the states that `forward` gave."""
+        return mean_pool(states, attention_mask.index_select(0, branch_row))
+
+    def lora_paths(self) -> dict[str, str]:
+        """Return the path inside this module of each adapted linear layer -> its path inside the Hugging Face model."""
+        return {f"model.{path}.slotted": path for path in self._slotted.values()}
 
 
 def _mend_relative_attention(model: Any) -> None:  # noqa: ANN401 - a transformers model
@@ -207,7 +224,7 @@ def _mend_relative_attention(model: Any) -> None:  # noqa: ANN401 - a transforme
 
 
 AnySlotEncoder = SlotEncoder | FamilyEncoder
-"""What training exports: `forward(input_ids, attention_mask, slot)` gives states, `vector` their sentence vectors."""
+"""What training exports: `forward(ids, mask, branch_row, slot)` gives states, `vector` their sentence vectors."""
 
 
 def slot_encoder(
@@ -216,6 +233,7 @@ def slot_encoder(
     *,
     rank: int = 1,
     scale: float = 1.0,
+    branch_layers: int | None = None,
     two_paths: TwoPaths | None = None,
 ) -> AnySlotEncoder:
     """Return the slot encoder equal to a Hugging Face encoder with `adapters` in slots 1, 2, ...
@@ -225,6 +243,8 @@ def slot_encoder(
         adapters: one mapping per slot from `layer.<i>.<linear>.{a,b}` to `[in, r]` and `[r, out]` (`family_adapter`).
         rank: the rank r of every adapter.
         scale: PEFT's `lora_alpha / r`, folded into B.
+        branch_layers: blocks that carry LoRA, the upper ones; None: all. Those of a BERT stand above its trunk, other
+            families read every branch from the start.
         two_paths: the rows and the second path of an encoder that has one; a BERT only.
 
     Raises:
@@ -233,11 +253,13 @@ def slot_encoder(
     config = cast("Any", model.config)
     # The one activation that a `SlotEncoder` knows; a BERT with another one keeps transformers' own blocks.
     if family_of(config) is FAMILIES[BERT] and config.hidden_act == "gelu":
-        return from_hugging_face(model, adapters, rank=rank, scale=scale, two_paths=two_paths)
+        return from_hugging_face(
+            model, adapters, rank=rank, scale=scale, branch_layers=branch_layers, two_paths=two_paths
+        )
     if two_paths is not None:
         found = config.model_type
         raise ValueError(f"two_paths: found them beside a model of type {found!r}, allowed beside {BERT}, gelu")
-    return FamilyEncoder(model, adapters, rank=rank, scale=scale)
+    return FamilyEncoder(model, adapters, rank=rank, scale=scale, branch_layers=branch_layers)
 
 
 def family_adapter(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

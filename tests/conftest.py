@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from retrieval_shared.bundle import Bundle
     from training.config import ModerationConfig
@@ -124,23 +124,35 @@ def tiny_config(tiny_base: Path) -> ModerationConfig:
         base_model=str(tiny_base),
         base_sha256="",
         max_tokens=MAX_TOKENS,
-        adapter=AdapterConfig(rank=2, alpha=4),
+        adapter=AdapterConfig(layers=1, rank=2, alpha=4),
     )
 
 
 @pytest.fixture(scope="session")
 def tiny_adapter(tiny_base: Path, tiny_config: ModerationConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a seeded random LoRA over the tiny encoder, as PEFT saves it."""
+    """A folder with a seeded random LoRA over the tiny encoder's upper layer, as PEFT saves it."""
+    return _save_adapter(tmp_path_factory.mktemp("tiny_adapter"), tiny_base, tiny_config, seed=8)
+
+
+@pytest.fixture(scope="session")
+def tiny_region_adapter(
+    tiny_base: Path, tiny_config: ModerationConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Another such adapter, which the tiny bundle holds as `region:ID`."""
+    return _save_adapter(tmp_path_factory.mktemp("tiny_region"), tiny_base, tiny_config, seed=18)
+
+
+def _save_adapter(folder: Path, base: Path, config: ModerationConfig, *, seed: int) -> Path:
     import torch
     from peft import get_peft_model
 
     from training.adapter import lora_config
     from training.base_model import load_base_model
 
-    folder = tmp_path_factory.mktemp("tiny_adapter")
     with torch.random.fork_rng():
-        torch.manual_seed(8)
-        model = get_peft_model(load_base_model(str(tiny_base)).model, lora_config(tiny_config.adapter))
+        torch.manual_seed(seed)
+        plain = load_base_model(str(base)).model
+        model = get_peft_model(plain, lora_config(config.adapter, plain))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if ".lora_" in name:
@@ -150,9 +162,15 @@ def tiny_adapter(tiny_base: Path, tiny_config: ModerationConfig, tmp_path_factor
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_config: ModerationConfig, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A real bundle: the tiny encoder, a random adapter in its moderation slot, 16 random heads, made-up thresholds."""
-    return _write_bundle(tmp_path_factory.mktemp("tiny_bundle"), tiny_config, tiny_adapter)
+def tiny_bundle(
+    tiny_config: ModerationConfig,
+    tiny_adapter: Path,
+    tiny_region_adapter: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bundle:
+    """A real bundle: the tiny encoder, random adapters for moderation and ID, 16 random heads, made-up thresholds."""
+    adapters = {"task:moderation": tiny_adapter, "region:ID": tiny_region_adapter}
+    return _write_bundle(tmp_path_factory.mktemp("tiny_bundle"), tiny_config, adapters)
 
 
 @pytest.fixture(scope="session")
@@ -184,43 +202,45 @@ def two_path_bundle(
     import dataclasses
 
     config = dataclasses.replace(tiny_config, name="two-paths", base_model=str(two_path_base))
-    return _write_bundle(tmp_path_factory.mktemp("two_path_bundle"), config, tiny_adapter)
+    return _write_bundle(tmp_path_factory.mktemp("two_path_bundle"), config, {"task:moderation": tiny_adapter})
 
 
-def _write_bundle(folder: Path, config: ModerationConfig, adapter: Path) -> Bundle:
+def _write_bundle(folder: Path, config: ModerationConfig, adapters: Mapping[str, Path]) -> Bundle:
     import numpy as np
     import torch
 
     from moderation.thresholds import HeadThreshold, Thresholds
     from retrieval_shared.calibration import Calibration
-    from training.adapter import TrainedAdapter, load_peft, load_slots
     from training.assemble import Parts, write_bundle
     from training.base_model import load_base_model, round_to_int8
     from training.examples import HEADS
-    from training.heads import AttentionHeads
+    from training.heads import PooledHeads
+    from training.pooling import pooling_block
 
-    base, oracle = (load_base_model(config.base_model) for _ in range(2))
+    base = load_base_model(config.base_model)
     round_to_int8(base)
-    round_to_int8(oracle)
-    trained = TrainedAdapter(folder=adapter, heads=adapter / "none")
     with torch.random.fork_rng():
         torch.manual_seed(9)
-        heads = AttentionHeads(len(HEADS), DIM, hidden=8)
+        heads = PooledHeads(pooling_block(base.model), len(HEADS), hidden=8, rank=2, alpha=4)
         with torch.no_grad():
-            heads.query.normal_(std=1.0)  # a trained head looks at something; at 0.02 it would average
-            heads.bias.zero_()
+            for parameter in heads.lora.values():
+                parameter.normal_(std=0.2)
+            heads.judge.look.normal_(std=1.0)  # a trained head looks at something
+            heads.judge.bias.zero_()
+            for parameter in heads.parameters():  # as they are served
+                parameter.copy_(parameter.half().float())
     cuts = HeadThreshold(escalate=0.4, act=0.6, basis="made up", positives=0, negatives=0)
     ones = np.ones(len(HEADS), dtype=np.float32)
     parts = Parts(
-        encoder=load_slots(base, trained, config.adapter),
-        heads=heads.eval(),
         base=base,
-        adapter=adapter,
+        adapters=adapters,
+        parents={name: "task:moderation" for name in adapters if name != "task:moderation"},
+        heads=heads.eval(),
         calibration=Calibration(heads=HEADS, scale=ones, offset=0 * ones),
         thresholds=Thresholds.of(prevalence=0.02, heads=dict.fromkeys(HEADS, cuts)),
         training={},
     )
-    return write_bundle(folder, parts, config, oracle=load_peft(oracle.model, trained))
+    return write_bundle(folder, parts, config)
 
 
 @pytest.fixture(scope="session")

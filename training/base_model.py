@@ -15,8 +15,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from retrieval_shared.bundle import BASE_WEIGHTS, TOKENIZER
-from retrieval_shared.torch_encoder import ROW_LEVELS, TwoPaths, load_two_paths, mean_pool, rounded_rows
 from retrieval_shared.torch_families import adapted_linears, family_of, longest_text, word_table
+from retrieval_shared.torch_paths import TwoPaths, load_two_paths
+from retrieval_shared.torch_rows import ROW_LEVELS, mean_pool, rounded_rows
 from training.encoder_record import read_record
 from training.shipped_base import is_bundle, shipped_base
 

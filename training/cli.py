@@ -13,6 +13,7 @@ import typer
 
 from training.config import EncoderConfig, ModerationConfig, load_config
 from training.encoder import EncoderRun, train_encoder
+from training.layers import compare_layers
 from training.moderation import Run, train_moderation
 from training.perspective import PerspectiveRun, train_perspective
 
@@ -92,6 +93,26 @@ def moderation(
         )
     bundle = train_moderation(settings, Run(data=None if own_ads_only else data, out=out, runs=runs, threads=threads))
     typer.echo(f"{bundle.manifest.name}@{bundle.manifest.version} {bundle.manifest.digest[:12]} -> {bundle.path}")
+
+
+@app.command()
+def layers(
+    config: Config = CONFIGS / "moderation.yaml",
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("eval/reports/layers.json"),
+    runs: Runs = Path("runs"),
+    counts: Annotated[str, typer.Option(help="Numbers of upper layers m to compare.")] = "1,2,3",
+    threads: Threads = CORES,
+) -> None:
+    """Compare how well an adapter on the upper 1, 2 and 3 layers does on held-out rows: a quarter of an hour each."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    if data is None:
+        raise ValueError("no data folder: name it with --data or WARDLINE_DATA (training/data/README.md)")
+    if not all(count.strip().isdecimal() and int(count) for count in counts.split(",")):
+        raise ValueError(f"--counts: found {counts!r}, allowed whole numbers from 1, such as 1,2,3")
+    run = Run(data=data, out=out, runs=runs, threads=threads)
+    compare_layers(load_config(config, ModerationConfig), run, [int(count) for count in counts.split(",")])
+    typer.echo(f"report -> {out}")
 
 
 @app.command()

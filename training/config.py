@@ -40,8 +40,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The LoRA fine-tune of the encoder (first stage)."""
+    """The LoRA fine-tune of the encoder's upper layers (first stage)."""
 
+    layers: int = 2
+    """Upper layers m that carry LoRA; those below are the trunk, which reads a text once for all its slots."""
     rank: int = 8
     """LoRA rank r of every adapted linear layer."""
     alpha: int = 16
@@ -66,13 +68,24 @@ class AdapterConfig:
     """Peak learning rate of the heads trained along."""
     warmup: float = 0.06
     """Share of the steps with a rising learning rate."""
+    unfreeze: float = 0.08
+    """Share of the steps between two unfreezings: heads first, then the uppermost layer's LoRA, then the next one's
+    (gradual unfreezing, Howard and Ruder 2018, arXiv 1801.06146, section 3.3)."""
     checkpoint_steps: int = 200
     """Steps between two checkpoints."""
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` on a share of English rows outside [0, 1]."""
+        """Raise `ValueError` on a share outside [0, 1] or fewer than one layer."""
         if not 0 <= self.english_share <= 1:
             raise ValueError(f"english_share: found {self.english_share}, allowed 0 to 1")
+        if self.layers < 1:
+            raise ValueError(f"layers: found {self.layers}, allowed 1 or more")
+        if not 0 <= self.unfreeze * self.layers < 1:
+            raise ValueError(f"unfreeze: found {self.unfreeze}, allowed 0 to below 1 / {self.layers} layers")
+
+
+LOSSES = ("bce", "focal", "asymmetric", "class_balanced")
+"""What a head can be trained with; `training/losses` holds their formulas."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +94,33 @@ class HeadsConfig:
 
     hidden: int = 32
     """Width of each head's inner layer."""
+    rank: int = 4
+    """LoRA rank r of each head on the shared attention-pooling block."""
+    alpha: int = 8
+    """LoRA alpha; the update is scaled by alpha / rank."""
+    lora_start: float = 0.25
+    """Share of the steps before the heads' LoRA learns: the judges come first."""
     dropout: float = 0.1
     """Dropout before both layers of the classifier."""
+    dropout_of: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Head -> its own dropout: more for one that is rare or labelled inconsistently."""
+    weight_decay_of: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Head -> its own weight decay."""
+    loss_of: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Head -> its loss, one of `LOSSES`; `bce` unless named."""
+    focal_gamma: float = 2.0
+    """Of `focal`."""
+    negative_gamma: float = 4.0
+    """Of `asymmetric`; its positives keep their cross-entropy."""
+    clip: float = 0.05
+    """Of `asymmetric`: a negative whose probability is no higher costs nothing."""
+    beta: float = 0.999
+    """Of `class_balanced`."""
     epochs: int = 4
-    """Passes over the cached rows."""
+    """Passes over the cached rows; each head keeps what it was after its best one."""
+    stop_folds: int = 20
+    """One in so many groups is kept from the heads while they are fitted, to find each one's best pass by its average
+    precision; the shipped heads are trained on all rows for as many."""
     batch_rows: int = 512
     """Rows of one optimiser step."""
     learning_rate: float = 2e-3
@@ -95,6 +131,15 @@ class HeadsConfig:
     """Weight of a label of our own ads against a label of a public row."""
     unlabelled_share: float = 0.3
     """Total weight of unlabelled rows of other sources, per head, as a share of the known labels' total weight."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` on an unknown loss or a dropout outside [0, 1)."""
+        for head, loss in self.loss_of.items():
+            if loss not in LOSSES:
+                raise ValueError(f"loss_of: found {loss!r} for {head!r}, allowed {', '.join(LOSSES)}")
+        for head, dropout in {"every head": self.dropout, **self.dropout_of}.items():
+            if not 0 <= dropout < 1:
+                raise ValueError(f"dropout: found {dropout} for {head}, allowed 0 to below 1")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from retrieval_shared.batching import pad, token_budget_batches
-from retrieval_shared.torch_encoder import mean_pool
+from retrieval_shared.torch_rows import mean_pool
 from training.base_model import BaseModel
 from training.config import DistillConfig
 from training.loop import LoopConfig, run_steps

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import structlog
 import torch
+from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
@@ -36,20 +37,36 @@ class LoopConfig:
     """Largest gradient norm."""
 
 
-def learning_rate_factor(step: int, *, steps: int, warmup: float) -> float:
-    """Return the factor in [0, 1] of the peak learning rate: a linear rise, then a linear fall to 0."""
-    rise = max(1, round(steps * warmup))
-    return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
+def learning_rate_factor(step: int, *, steps: int, warmup: float, start: float = 0.0) -> float:
+    """Return the factor in [0, 1] of the peak learning rate: a linear rise, then a linear fall to 0.
+
+    Args:
+        step: number of the step, from 0.
+        steps: how many there are.
+        warmup: share of the steps with a rising rate.
+        start: share of the steps before the rise, at rate 0: parameters that are unfrozen later.
+    """
+    rise, frozen = max(1, round(steps * warmup)), round(steps * start)
+    if step < frozen:
+        return 0.0
+    return min((step - frozen + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
+
+
+def row_batches(
+    lengths: Sequence[int] | NDArray[np.int64], *, budget: int, rng: np.random.Generator
+) -> list[NDArray[np.intp]]:
+    """Return batches of row numbers in random order, each of like lengths and at most `budget` padded tokens."""
+    batches = token_budget_batches(lengths, budget=budget)
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def padded_batches(
     token_ids: Sequence[Sequence[int]], *, budget: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Yield `(rows [b], ids [b, t], mask [b, t])` in random order; rows of like length share a batch."""
-    batches = token_budget_batches([len(ids) for ids in token_ids], budget=budget)
-    for i in rng.permutation(len(batches)):
-        ids, mask = pad([token_ids[row] for row in batches[i]])
-        yield batches[i], torch.from_numpy(ids), torch.from_numpy(mask)
+    for rows in row_batches([len(ids) for ids in token_ids], budget=budget, rng=rng):
+        ids, mask = pad([token_ids[row] for row in rows])
+        yield rows, torch.from_numpy(ids), torch.from_numpy(mask)
 
 
 def run_steps(
@@ -59,11 +76,13 @@ def run_steps(
     config: LoopConfig,
     *,
     title: str,
+    after: Callable[[int], None] | None = None,
 ) -> None:
     """Take one optimiser step per entry of `steps`, each of which returns the loss of its batch.
 
     The order of `steps` must be the same in every run of one configuration: a run that finds a checkpoint skips the
-    steps already taken. A loss that is not finite stops the run.
+    steps already taken. A group of the optimiser may name a `start`, the share of the steps before it learns. A loss
+    that is not finite stops the run. `after` is called with the number of steps taken, after each of them.
 
     Raises:
         FloatingPointError: a loss is NaN or infinite.
@@ -76,8 +95,10 @@ def run_steps(
     with _progress() as progress:
         task = progress.add_task(title, total=len(steps), completed=done, loss=float("nan"))
         for step in range(done, len(steps)):
-            factor = learning_rate_factor(step, steps=len(steps), warmup=config.warmup)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                factor = learning_rate_factor(
+                    step, steps=len(steps), warmup=config.warmup, start=group.get("start", 0.0)
+                )
                 group["peak"], group["lr"] = peak, peak * factor
             loss = steps[step]()
             if not torch.isfinite(loss):
@@ -91,6 +112,8 @@ def run_steps(
             if (step + 1) % NOTED_STEPS == 0 or step + 1 == len(steps):
                 curve.append((step + 1, round(average, 5)))
                 log.info("training", stage=title, step=step + 1, steps=len(steps), loss=round(average, 5))
+            if after is not None:
+                after(step + 1)
             if (step + 1) % config.checkpoint_steps == 0:
                 _save(modules, optimizer, config.checkpoint, step + 1, curve)
     config.checkpoint.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +17,22 @@ from moderation.classifier import SLOT, Classifier
 from moderation.thresholds import Thresholds
 from retrieval_shared.bundle import Bundle
 from retrieval_shared.calibration import Calibration
-from training.adapter import load_peft, load_slots, train_adapter
+from training.adapter import Rows, TrainedAdapter, sample_rows, train_adapter
 from training.assemble import Parts, write_bundle
 from training.base_model import BaseModel, check_max_tokens, load_base_model, round_to_int8
 from training.calibrate import HeldOut, fit_calibration, fit_thresholds
 from training.config import ModerationConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of, load_examples
-from training.export import StatesGraph, export_onnx, quantise
+from training.fit_record import fit_record
 from training.sampling import Weighted, weigh
-from training.states import CachedStates, JoinedStates, cache_states
-from training.violation_heads import train_heads
+from training.states import TokenStates
+from training.texts import read_texts
+from training.violation_heads import HeadRows, train_heads
 
 log = structlog.get_logger()
 
 HELD_OUT_ROWS = 20_000
 """Public rows of the held-out fold that calibration looks at; all of our own ads of that fold are."""
-MAX_STATE_TOKENS = 96
-"""Tokens of a row that the heads learn from."""
 
 
 @dataclass(frozen=True)
@@ -61,56 +61,76 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
     fold = fold_of(examples.group, folds=config.data.folds, seed=config.seed)
     allowed = ~np.isin(examples.source, config.data.without_sources)
     shared = np.isin(examples.licence, config.adapter.licences) | np.isin(examples.source, config.data.also_sources)
-    for_adapter = shared & (fold != 0) & ~np.isin(examples.source, config.adapter.without_sources)
     log.info("examples", rows=len(examples), allowed=int(allowed.sum()), held_out=int((allowed & (fold == 0)).sum()))
 
-    seen = examples.take(np.flatnonzero(for_adapter))
-    base = _base(config)
-    folder = run.runs / f"adapter-{_key(base.sha256, config, seen)}"
+    base = load_rounded(config)
+    texts = read_texts(base, examples, config.adapter, runs=run.runs, threads=run.threads, shared=shared)
+    seen = np.flatnonzero(shared & (fold != 0) & ~np.isin(examples.source, config.adapter.without_sources))
+    sample = sample_rows(examples, seen, config.adapter, np.random.default_rng(config.seed))
+    folder = run.runs / f"adapter-{_key(base.sha256, config, examples.take(sample))}"
+    drawn = examples.take(sample)
+    weighted = weigh(drawn, ad_weight=1.0, unlabelled_share=config.heads.unlabelled_share)
     # Training wraps the layers of the model it is given, so it gets one of its own.
-    adapter = train_adapter(_base(config), seen, config.adapter, config.heads, folder=folder, seed=config.seed)
-    encoder = load_slots(base, adapter, config.adapter)
-    states = _states(encoder_graph(folder, encoder), base, examples, run, shared)
+    adapter = train_adapter(
+        load_rounded(config), Rows(texts.branch(sample), weighted), config.adapter, config.heads,
+        folder=folder, seed=config.seed,
+    )  # fmt: skip
+    states = texts.states(adapter.folder, folder=folder, threads=run.threads)
+    bundle = _finish(config, run, base, adapter, HeadStage(examples, allowed, fold, states, folder))
+    log.info("bundle", path=str(run.out), digest=bundle.manifest.digest[:12])
+    return bundle
 
+
+@dataclass(frozen=True)
+class HeadStage:
+    """What the second stage works on."""
+
+    examples: Examples
+    allowed: NDArray[np.bool_]
+    """`[n]`, the rows the configuration lets the heads see."""
+    fold: NDArray[np.int64]
+    """`[n]`."""
+    states: TokenStates
+    """Of all n examples, under the moderation slot."""
+    folder: Path
+    """The first stage's."""
+
+
+def _finish(config: ModerationConfig, run: Run, base: BaseModel, adapter: TrainedAdapter, at: HeadStage) -> Bundle:
+    """Return the bundle: heads twice, once without the held-out fold, which calibration and cuts are fitted on."""
+    examples, fold = at.examples, at.fold
     # Cuts are for the languages the model reads; ads in others go to a person anyway.
-    held_out = allowed & (fold == 0) & np.isin(np.char.partition(examples.lang, "-")[:, 0], config.languages)
-    rows = np.flatnonzero(allowed)
+    held_out = at.allowed & (fold == 0) & np.isin(np.char.partition(examples.lang, "-")[:, 0], config.languages)
+    rows = np.flatnonzero(at.allowed)
     weighted = _weigh(examples, rows, config)
-    stage = folder / f"heads-{_heads_key(weighted, config)}"
-    crossfit = train_heads(
-        states, weighted, rows[fold[rows] != 0], config.heads,
-        start_from=adapter.heads, checkpoint=stage / "crossfit.pt", seed=config.seed,
+    stage = at.folder / f"heads-{_heads_key(weighted, config)}"
+    stopping = fold_of(examples.group, folds=config.heads.stop_folds, seed=config.seed + 1)[rows] == 0
+    learn, stop = (rows[(fold[rows] != 0) & chosen] for chosen in (~stopping, stopping))
+    train = partial(
+        train_heads, config=config.heads, start_from=adapter.heads, seed=config.seed,
+        attention_heads=int(base.model.config.num_attention_heads),  # type: ignore[union-attr, arg-type]
     )  # fmt: skip
-    final = train_heads(
-        states, weighted, rows, config.heads,
-        start_from=adapter.heads, checkpoint=stage / "final.pt", seed=config.seed,
-    )  # fmt: skip
+    crossfit = train(HeadRows(at.states, weighted, learn, stop), checkpoint=stage / "crossfit.pt")
+    final = train(HeadRows(at.states, weighted, rows, stop[:0]), checkpoint=stage / "final.pt", passes=crossfit.passes)
     parts = Parts(
-        encoder=encoder, heads=crossfit, base=base, adapter=adapter.folder, calibration=_identity(),
+        base=base, adapters={SLOT: adapter.folder}, parents={}, heads=crossfit.heads, calibration=_identity(),
         thresholds=Thresholds.of(prevalence=config.thresholds.prevalence, heads={}), training={},
     )  # fmt: skip
     held = _held_out(write_bundle(run.runs / f"{config.name}-crossfit", parts, config), examples, held_out)
     calibration = fit_calibration(HEADS, held)
-    thresholds = fit_thresholds(HEADS, calibration.probabilities(held.logits), held, config.thresholds)
     finished = dataclasses.replace(
-        parts, heads=final, calibration=calibration, thresholds=thresholds, training=_record(examples, allowed, fold)
+        parts,
+        heads=final.heads,
+        calibration=calibration,
+        thresholds=fit_thresholds(HEADS, calibration.probabilities(held.logits), held, config.thresholds),
+        training=_record(examples, at.allowed, fold)
+        | {"passes": dict(zip(HEADS, crossfit.passes, strict=True)), "fit": fit_record(crossfit, at, learn, stop)},
     )
-    return write_bundle(run.out, finished, config, oracle=load_peft(_base(config).model, adapter))
+    return write_bundle(run.out, finished, config)
 
 
-def encoder_graph(folder: Path, encoder: torch.nn.Module) -> Path:
-    """Return the int8 graph that gives token states and vectors, exporting it once."""
-    graph = folder / "states.onnx"
-    if not graph.is_file():
-        plain, unfinished = folder / "states.float32.onnx", folder / "states.unfinished.onnx"
-        export_onnx(StatesGraph(encoder), plain, ["states", "vector"])  # type: ignore[arg-type]
-        quantise(plain, unfinished)
-        plain.unlink()
-        unfinished.rename(graph)
-    return graph
-
-
-def _base(config: ModerationConfig) -> BaseModel:
+def load_rounded(config: ModerationConfig) -> BaseModel:
+    """Return the base encoder of a configuration, rounded as it is served."""
     base = load_base_model(config.base_model, sha256=config.base_sha256)
     check_max_tokens(base, {"max_tokens": config.max_tokens, "adapter.max_tokens": config.adapter.max_tokens})
     round_to_int8(base)
@@ -132,22 +152,6 @@ def _heads_key(weighted: Weighted, config: ModerationConfig) -> str:
     digest = hashlib.sha256(f"{config.heads}|{config.seed}|{config.data.folds}".encode())
     digest.update(weighted.targets.tobytes() + weighted.weights.tobytes())
     return digest.hexdigest()[:12]
-
-
-def _states(graph: Path, base: BaseModel, examples: Examples, run: Run, shared: NDArray[np.bool_]) -> JoinedStates:
-    """Return the states of all examples; those of `shared` rows lie in a cache that other configurations use too."""
-    ids = [encoding.ids for encoding in base.tokenizer.encode_batch(list(examples.texts))]
-    cut = [row if len(row) <= MAX_STATE_TOKENS else [*row[: MAX_STATE_TOKENS - 1], row[-1]] for row in ids]
-    parts: list[CachedStates] = []
-    part, place = (np.zeros(len(examples), dtype=np.int64) for _ in range(2))
-    for rows in (np.flatnonzero(shared), np.flatnonzero(~shared)):
-        if not len(rows):
-            continue
-        part[rows], place[rows] = len(parts), np.arange(len(rows))
-        some = [cut[i] for i in rows]
-        folder = graph.parent / f"states-{hashlib.sha256(repr(some).encode()).hexdigest()[:12]}"
-        parts.append(cache_states(graph, some, folder=folder, dim=base.dim, slot=1, threads=run.threads))
-    return JoinedStates(parts=tuple(parts), part=part, place=place)
 
 
 def _weigh(examples: Examples, rows: NDArray[np.intp], config: ModerationConfig) -> Weighted:

@@ -20,16 +20,17 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from retrieval_shared.torch_encoder import mean_pool
+from retrieval_shared.torch_rows import mean_pool
 from training.adapter import lora_config
 from training.config import DataConfig, SharedConfig
 from training.distill import vectors_of
 from training.examples import HEADS, OWN_ADS, Examples, concatenate, fold_of
-from training.heads import AttentionHeads
+from training.heads import PooledHeads
 from training.loop import LoopConfig, padded_batches, run_steps
 from training.losses.infonce import infonce
 from training.losses.masked_bce import masked_bce
 from training.parallel import PackedTokens, Sentences
+from training.pooling import pooling_block
 from training.sampling import Weighted, balanced_sample, weigh
 from training.two_paths import TwoPathEncoder
 
@@ -126,7 +127,7 @@ def adapt(
     torch.manual_seed(seed)
     encoder.requires_grad_(requires_grad=False)
     dim = encoder.bert.config.hidden_size
-    heads = AttentionHeads(len(HEADS), dim, hidden=32).to(encoder.device)
+    heads = PooledHeads(pooling_block(encoder.bert), len(HEADS), hidden=32).to(encoder.device)
     verticals = nn.Linear(dim, int(tasks.topics.labels.max(initial=0)) + 1).to(encoder.device)
     adapted = get_peft_model(encoder.bert, lora_config(config))
     encoder.bert = adapted
@@ -148,7 +149,7 @@ def _steps(
     adapted: PeftModel,
     tokenizer: Tokenizer,
     tasks: Tasks,
-    heads: tuple[AttentionHeads, nn.Linear],
+    heads: tuple[PooledHeads, nn.Linear],
     config: SharedConfig,
     rng: np.random.Generator,
 ) -> list[Callable[[], Tensor]]:
@@ -171,7 +172,7 @@ def _steps(
 
 
 def _moderation(
-    encoder: TwoPathEncoder, heads: AttentionHeads, weighted: Weighted, batch: Batch, config: SharedConfig
+    encoder: TwoPathEncoder, heads: PooledHeads, weighted: Weighted, batch: Batch, config: SharedConfig
 ) -> Tensor:
     rows, ids, mask = batch
     read = encoder.rows(ids)  # [b, t, 2, d]

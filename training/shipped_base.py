@@ -12,7 +12,9 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from retrieval_shared.bundle import BASE_WEIGHTS, CONFIG, GRAPH
-from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, HUGGING_FACE_NORMS, JoinedPaths, TwoPaths, read_packed
+from retrieval_shared.torch_encoder import HUGGING_FACE_LINEARS, HUGGING_FACE_NORMS
+from retrieval_shared.torch_paths import JoinedPaths, TwoPaths
+from retrieval_shared.torch_rows import read_packed
 
 SHAPE = "shape"
 """Key of the encoder's sizes in a bundle's record of its training."""

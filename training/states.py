@@ -1,13 +1,14 @@
 """Token states and vectors of all rows, computed once through the int8 graph and kept as half-precision memory maps.
 
-Heads trained on these states cost a seventh of training through the encoder, and meet in training exactly the rounded
-states they will meet in serving.
+No adapter touches the trunk, so its states are computed once for every adapter that is ever trained; what a slot makes
+of them, once for all heads. Heads trained on cached states cost a seventh of training through the encoder, and meet in
+training the rounded states they will meet in serving.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -79,6 +80,33 @@ class CachedStates:
 
 
 @dataclass(frozen=True)
+class SomeStates:
+    """Some rows of cached states, under numbers of their own."""
+
+    of: TokenStates
+    rows: NDArray[np.intp]
+    """`[n]`, their numbers in `of`; a row may stand there more than once."""
+
+    @property
+    def dim(self) -> int:
+        """Return the width d of a state."""
+        return self.of.dim
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the tokens of each row, `[n]`."""
+        return self.of.lengths[self.rows]
+
+    def row(self, number: int) -> NDArray[np.float16]:
+        """Return the states `[t, d]` of one row."""
+        return self.of.row(int(self.rows[number]))
+
+    def vector(self, number: int) -> NDArray[np.float16]:
+        """Return the unit vector `[d]` of one row."""
+        return self.of.vector(int(self.rows[number]))
+
+
+@dataclass(frozen=True)
 class JoinedStates:
     """Token states of n rows that lie in several caches, so that a run with more rows reuses those of a smaller one."""
 
@@ -122,52 +150,94 @@ def padded_states(states: TokenStates, rows: NDArray[np.intp]) -> tuple[Tensor, 
     return torch.from_numpy(padded).float(), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(vectors).float()
 
 
-def cache_states(
-    graph: Path,
+Compute = Callable[[NDArray[np.intp]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Rows -> their states `[b, t, d]`, padded to the longest of them, and vectors `[b, d]`."""
+
+
+def session_of(graph: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session over a graph on disk."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def from_tokens(
+    session: onnxruntime.InferenceSession,
     token_ids: Sequence[Sequence[int]],
+    resident: Mapping[str, NDArray[np.float32]],
     *,
-    folder: Path,
-    dim: int,
+    slot: int | None,
+) -> Compute:
+    """Return what reads rows of token ids through a graph whose first outputs are states and vectors.
+
+    Args:
+        session: over the graph.
+        token_ids: ids of each row, special tokens included.
+        resident: the graph's other inputs.
+        slot: adapter slot of every row; None: the graph knows no slots.
+    """
+
+    def compute(rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        ids, mask = pad([token_ids[i] for i in rows])
+        slots = {} if slot is None else {"slot": np.full(len(rows), slot, dtype=np.int64)}
+        states, vectors = session.run(None, {"input_ids": ids, "attention_mask": mask, **slots, **resident})
+        return states, vectors
+
+    return compute
+
+
+def from_trunk(
+    session: onnxruntime.InferenceSession,
+    trunk: TokenStates,
+    resident: Mapping[str, NDArray[np.float32]],
+    *,
     slot: int,
-    threads: int,
-    budget: int = 2_048,
+) -> Compute:
+    """Return what carries cached trunk states on through one slot of a `BranchGraph`."""
+
+    def compute(rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        states, mask, static = (value.numpy() for value in padded_states(trunk, rows))
+        slots = np.full(len(rows), slot, dtype=np.int64)
+        feeds = {"trunk": states, "static": static, "attention_mask": mask, "slot": slots, **resident}
+        found, vectors = session.run(None, feeds)
+        return found, vectors
+
+    return compute
+
+
+def cache_states(
+    compute: Compute, lengths: Sequence[int], *, folder: Path, dim: int, title: str, budget: int = 2_048
 ) -> CachedStates:
     """Return the states and vectors of all rows, computing those that `folder` does not hold yet.
 
     Args:
-        graph: an ONNX graph with the outputs `states` `[b, t, d]` and `vector` `[b, d]`.
-        token_ids: ids of each row, special tokens included.
+        compute: gives the states and vectors of some rows.
+        lengths: tokens of each row.
         folder: where the memory maps and the note of progress lie.
         dim: width d.
-        slot: adapter slot of every row.
-        threads: threads of the runtime.
-        budget: padded tokens of one run.
+        title: what the progress bar says.
+        budget: padded tokens of one call.
     """
-    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in token_ids])]).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     folder.mkdir(parents=True, exist_ok=True)
     path, note = folder / "states.f16", folder / "states.json"
     shape = (int(offsets[-1]), dim)
-    # A cache may be of a time without vectors.
-    done = _done(note, shape) if (folder / "vectors.f16").is_file() else 0
+    done = _done(note, shape)
     mode: Literal["r+", "w+"] = "r+" if done else "w+"
     states = np.memmap(path, dtype=np.float16, mode=mode, shape=shape)
-    vectors = np.memmap(folder / "vectors.f16", dtype=np.float16, mode=mode, shape=(len(token_ids), dim))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    for start in track(range(done, len(token_ids), SHARD_ROWS), description="token states"):
-        shard = range(start, min(start + SHARD_ROWS, len(token_ids)))
-        for batch in token_budget_batches([len(token_ids[i]) for i in shard], budget=budget):
+    vectors = np.memmap(folder / "vectors.f16", dtype=np.float16, mode=mode, shape=(len(lengths), dim))
+    for start in track(range(done, len(lengths), SHARD_ROWS), description=title):
+        shard = range(start, min(start + SHARD_ROWS, len(lengths)))
+        for batch in token_budget_batches([lengths[i] for i in shard], budget=budget):
             rows = batch + start
-            ids, mask = pad([token_ids[i] for i in rows])
-            feeds = {"input_ids": ids, "attention_mask": mask, "slot": np.full(len(rows), slot, dtype=np.int64)}
-            output, vectors[rows] = session.run(["states", "vector"], feeds)
+            output, vectors[rows] = compute(rows)
             for k, row in enumerate(rows):
-                states[offsets[row] : offsets[row + 1]] = output[k, : len(token_ids[row])]
+                states[offsets[row] : offsets[row + 1]] = output[k, : lengths[row]]
         states.flush()
         vectors.flush()
         note.write_text(json.dumps({"shape": shape, "rows": shard.stop}), encoding="utf-8")
-        log.info("token states", rows=shard.stop, of=len(token_ids))
+        log.info(title, rows=shard.stop, of=len(lengths))
     return CachedStates(states=states, vectors=vectors, offsets=offsets)
 
 

@@ -17,15 +17,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from retrieval_shared.torch_encoder import (
-    ROW_LEVELS,
-    JoinedPaths,
-    TwoPaths,
-    load_two_paths,
-    mean_pool,
-    rounded_rows,
-    save_two_paths,
-)
+from retrieval_shared.torch_paths import JoinedPaths, TwoPaths, load_two_paths, save_two_paths
+from retrieval_shared.torch_rows import ROW_LEVELS, mean_pool, rounded_rows
 from training.tokenizer import SPECIAL, START
 
 _NEIGHBOURS, _TEMPERATURE = 8, 0.05
