@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.adapter_record import adapter_record
 from eval.baselines import Opponent
 from eval.datasets import Suite, load_suite
 from eval.document import plain
@@ -103,6 +104,7 @@ def evaluate(
         **{name: run.hate(name) for name in HATE_SUITES},
         "xstest": run.safe(),
         "rtplx": run.rtplx(second),
+        "adapters": adapter_record(moderator.bundle),
         "language": language_accuracy({"text": row.text, "lang": row.lang} for row in ads.rows),
     }
     report["n"] = sum(report[name]["n"] for name in ("dev", "ads_dev", *HATE_SUITES, "rtplx")) + _safe_rows(report)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from retrieval_shared.adapters import CONFIG, ENCODER_KEY, LORA_A, LORA_B, NAME_KEY, PARENT_KEY, WEIGHTS
+from retrieval_shared.head import ATTENTION_HEADS_KEY
 from retrieval_shared.torch_families import BERT, FAMILIES, Family, family_of
 from training.base_model import BaseModel
 from training.branch import Branch
@@ -69,7 +70,9 @@ def train_adapter(
         log.info("adapter found, not trained again", folder=folder.name)
         return done
     torch.manual_seed(seed)
-    pool = PooledHeads(pooling_block(base.model), len(HEADS), hidden=heads.hidden)
+    pool = PooledHeads(
+        pooling_block(base.model, attention_heads=heads.attention_heads), len(HEADS), hidden=heads.hidden
+    )
     model = get_peft_model(base.model, lora_config(config, base.model))
     pool.dropout.fill_(heads.dropout)
     batches = row_batches(rows.branch.lengths, budget=config.tokens_per_step, rng=np.random.default_rng(seed))
@@ -84,7 +87,8 @@ def train_adapter(
     # The encoder stays in evaluation mode: in one pass over the rows dropout doubles a step's cost and gains nothing.
     run_steps([model.eval(), pool.train()], torch.optim.AdamW(groups, weight_decay=0.01), steps, loop, title="adapter")
     model.save_pretrained(str(done.folder))
-    save_file({name: value.contiguous() for name, value in pool.state_dict().items()}, str(done.heads))
+    metadata = {ATTENTION_HEADS_KEY: str(pool.block.attention_heads)}
+    save_file({name: value.contiguous() for name, value in pool.state_dict().items()}, str(done.heads), metadata)
     return done
 
 

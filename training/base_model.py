@@ -18,6 +18,7 @@ from retrieval_shared.bundle import BASE_WEIGHTS, TOKENIZER
 from retrieval_shared.torch_families import adapted_linears, family_of, longest_text, word_table
 from retrieval_shared.torch_paths import TwoPaths, load_two_paths
 from retrieval_shared.torch_rows import ROW_LEVELS, mean_pool, rounded_rows
+from training.config import ModerationConfig
 from training.encoder_record import read_record
 from training.shipped_base import is_bundle, shipped_base
 
@@ -95,6 +96,18 @@ def load_base_model(name: str, *, sha256: str = "") -> BaseModel:
     model = AutoModel.from_pretrained(source, dtype=torch.float32, **without_pooler)
     two_paths, record = (load_two_paths(folder), read_record(folder)) if folder else (None, None)
     return BaseModel(model.eval(), tokenizer, name=name, sha256=found, two_paths=two_paths, record=record)
+
+
+def load_rounded(config: ModerationConfig) -> BaseModel:
+    """Return the base encoder that a configuration names, rounded as it is served.
+
+    Raises:
+        ValueError: a length of the configuration is beyond what it reads, or its weights are others than named.
+    """
+    base = load_base_model(config.base_model, sha256=config.base_sha256)
+    check_max_tokens(base, {"max_tokens": config.max_tokens, "adapter.max_tokens": config.adapter.max_tokens})
+    round_to_int8(base)
+    return base
 
 
 def check_max_tokens(base: BaseModel, wanted: Mapping[str, int]) -> None:

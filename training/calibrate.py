@@ -10,11 +10,13 @@ from scipy.stats import beta
 from sklearn.linear_model import LogisticRegression
 
 from moderation.thresholds import HeadThreshold, Thresholds
-from retrieval_shared.calibration import Calibration
+from retrieval_shared.calibration import Calibration, Curve
 from training.config import ThresholdConfig
 
 ENOUGH = 5
 """Labels of a kind below which our own ads, or a curve, say too little."""
+SHRINKAGE = 100
+"""Labels of the rarer kind at which a region's own curve weighs half."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,31 @@ def fit_calibration(heads: tuple[str, ...], rows: HeldOut) -> Calibration:
         if fit.coef_[0, 0] > 0:
             scale[h], offset[h] = fit.coef_[0, 0], fit.intercept_[0]
     return Calibration(heads=heads, scale=scale, offset=offset)
+
+
+def fit_slot(calibration: Calibration, rows: HeldOut) -> dict[str, Curve]:
+    """Return the curves of a region's slot, of the heads that enough of the region's rows are labelled for.
+
+    A curve is shrunk towards the head's own: with n public labels of its rarer kind it weighs `n / (n + SHRINKAGE)`.
+
+    Args:
+        calibration: the curves that hold everywhere.
+        rows: held-out rows, read under the slot.
+    """
+    own = fit_calibration(calibration.heads, rows)
+    found: dict[str, Curve] = {}
+    for h, head in enumerate(calibration.heads):
+        labels = rows.targets[~rows.own, h]
+        n = int(min((labels == value).sum() for value in (0, 1)))
+        if n < ENOUGH:
+            continue
+        weight = n / (n + SHRINKAGE)
+        scale, offset = (
+            float(weight * mine[h] + (1 - weight) * all_[h])
+            for mine, all_ in ((own.scale, calibration.scale), (own.offset, calibration.offset))
+        )
+        found[head] = Curve(scale=scale, offset=offset)
+    return found
 
 
 def fit_thresholds(

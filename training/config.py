@@ -61,7 +61,8 @@ class AdapterConfig:
     tokens_per_step: int = 2_048
     """Padded tokens of one optimiser step."""
     max_tokens: int = 128
-    """Longer rows are cut here while training; serving chunks instead."""
+    """Longer rows are cut here while training, and at 96 tokens in any case (`training.texts.MAX_STATE_TOKENS`); serving
+    chunks instead."""
     learning_rate: float = 8e-4
     """Peak learning rate of the LoRA matrices."""
     head_learning_rate: float = 1e-3
@@ -92,6 +93,9 @@ LOSSES = ("bce", "focal", "asymmetric", "class_balanced")
 class HeadsConfig:
     """The heads, trained on all rows from cached token states (second stage)."""
 
+    attention_heads: int = 4
+    """Attention heads of the pooling block; divides the encoder's width. Fewer than the encoder's own (each then takes
+    the dimensions of several): a violation head costs a score per token for each of them."""
     hidden: int = 32
     """Width of each head's inner layer."""
     rank: int = 4
@@ -118,6 +122,8 @@ class HeadsConfig:
     """Of `class_balanced`."""
     epochs: int = 4
     """Passes over the cached rows; each head keeps what it was after its best one."""
+    rows_per_pass: int = 80_000
+    """Public rows drawn for each pass, by temperature (`row_chances`); our own ads are in every one."""
     stop_folds: int = 20
     """One in so many groups is kept from the heads while they are fitted, to find each one's best pass by its average
     precision; the shipped heads are trained on all rows for as many."""
@@ -140,6 +146,39 @@ class HeadsConfig:
         for head, dropout in {"every head": self.dropout, **self.dropout_of}.items():
             if not 0 <= dropout < 1:
                 raise ValueError(f"dropout: found {dropout} for {head}, allowed 0 to below 1")
+
+
+@dataclass(frozen=True)
+class RegionConfig:
+    """The region adapters (third stage)."""
+
+    train: bool = True
+    """Whether there are any."""
+    least_rows: int = 900
+    """Rows of a region below which it gets no adapter and is judged as its parent."""
+    most_rows: int = 8_000
+    """Rows of a region that its adapter learns from."""
+    global_share: float = 1.0
+    """Rows from everywhere else beside them, as a share of the region's."""
+    parent_weight: float = 0.02
+    """Weight of the squared distance from the parent's adapter."""
+    epochs: int = 2
+    """Passes over a region's sample."""
+    learning_rate: float = 4e-4
+    """Peak learning rate."""
+    ship_gain: float = 0.0
+    """Lowest mean gain in average precision over its parent, on held-out rows, at which an adapter is shipped; its
+    interval must also not reach below `ship_loss`."""
+    ship_loss: float = -0.01
+    """How far below its parent's average precision the lower end of the gain's interval may lie."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` on a negative weight or share, or no pass."""
+        for name in ("global_share", "parent_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: found {getattr(self, name)}, allowed 0 or more")
+        if self.epochs < 1:
+            raise ValueError(f"epochs: found {self.epochs}, allowed 1 or more")
 
 
 @dataclass(frozen=True)
@@ -196,6 +235,8 @@ class ModerationConfig:
     """First stage."""
     heads: HeadsConfig = dataclasses.field(default_factory=HeadsConfig)
     """Second stage."""
+    regions: RegionConfig = dataclasses.field(default_factory=RegionConfig)
+    """Third stage."""
     thresholds: ThresholdConfig = dataclasses.field(default_factory=ThresholdConfig)
     """Decision thresholds."""
 

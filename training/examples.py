@@ -18,6 +18,7 @@ from eval.datasets import HEAD_OF_LABEL, ad_fields
 from retrieval_shared.text import join_fields, normalise
 from training.config import DataConfig
 from training.disguise import disguise
+from training.regions import region_of
 
 log = structlog.get_logger()
 
@@ -53,6 +54,8 @@ class Examples:
     """`[n]`, post, ad, headline, message ... ; for our own ads their kind (positive, hard_negative, ...)."""
     group: NDArray[np.str_]
     """`[n]`; rows of one group never stand on both sides of a split."""
+    region: NDArray[np.str_]
+    """`[n]`, the region a row is of (`region_of`), empty where nobody said or there are several."""
 
     def __len__(self) -> int:
         """Return n."""
@@ -68,6 +71,7 @@ class Examples:
             lang=self.lang[rows],
             kind=self.kind[rows],
             group=self.group[rows],
+            region=self.region[rows],
         )
 
 
@@ -133,6 +137,7 @@ def load_public(path: Path, config: DataConfig) -> Examples:
     rows = load_dataset("json", data_files={"train": str(path)}, split="train")
     licensed = np.isin(rows["licence"], config.licences) | np.isin(rows["source"], config.also_sources)
     rows = rows.select(np.flatnonzero(licensed))
+    tags = rows["region"] if "region" in rows.column_names else [None] * len(rows)
     return Examples(
         texts=tuple(canonical(text) for text in rows["text"]),
         targets=np.stack([target_row(labels) for labels in rows["labels"]]),
@@ -141,6 +146,7 @@ def load_public(path: Path, config: DataConfig) -> Examples:
         lang=np.array(rows["lang"]),
         kind=np.array(rows["kind"]),
         group=np.array(rows["group"]),
+        region=np.array([region_of(tag, source) for tag, source in zip(tags, rows["source"], strict=True)]),
     )
 
 
@@ -167,6 +173,7 @@ def load_ads(path: Path, *, disguised_copies: int = 0) -> Examples:
         lang=np.array([row["lang"] for row, _, _ in read]),
         kind=np.array([kind for _, kind, _ in read]),
         group=np.array([row["id"] for row, _, _ in read]),
+        region=np.full(len(read), ""),
     )
 
 
@@ -199,4 +206,5 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
         lang=np.concatenate([part.lang for part in parts]),
         kind=np.concatenate([part.kind for part in parts]),
         group=np.concatenate([part.group for part in parts]),
+        region=np.concatenate([part.region for part in parts]),
     )

@@ -18,6 +18,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from retrieval_shared.bundle import BASE_WEIGHTS
+from retrieval_shared.head import HEADS_PREFIX
 from retrieval_shared.torch_encoder import SlotEncoder
 from retrieval_shared.torch_families import AnySlotEncoder
 from retrieval_shared.torch_rows import mean_pool
@@ -139,14 +140,20 @@ def export_onnx(module: nn.Module, path: Path, outputs: Sequence[str]) -> None:
 
 @contextmanager
 def _all_different(module: nn.Module) -> Iterator[None]:
-    """Give every parameter that becomes an input values of its own: equal tensors would be exported as one."""
-    state = {name: value.detach().clone() for name, value in module.named_parameters() if ".lora_" in name}
+    """Give every parameter that becomes an input values of its own: equal tensors would be exported as one.
+
+    Neither 0 nor 1 is among them: an optimiser may leave out what adds or multiplies by them.
+    """
+    inputs = (name for name, _ in module.named_parameters() if ".lora_" in name or name.startswith(HEADS_PREFIX))
+    state = {name: module.get_parameter(name).detach().clone() for name in inputs}
     with torch.no_grad():
-        for number, name in enumerate(state):
-            module.get_parameter(name).fill_(number + 1.0)
-        yield
-        for name, value in state.items():
-            module.get_parameter(name).copy_(value)
+        try:
+            for number, name in enumerate(state):
+                module.get_parameter(name).fill_(number + 2.0)
+            yield
+        finally:
+            for name, value in state.items():
+                module.get_parameter(name).copy_(value)
 
 
 def quantise(source: Path, target: Path) -> None:
@@ -230,8 +237,11 @@ class Parity:
 
 
 def parity(left: Sequence[NDArray[np.float32]], right: Sequence[NDArray[np.float32]]) -> Parity:
-    """Return how far two lists of outputs are apart; outputs pair up by position and share their shapes."""
-    gap = max(float(np.abs(a - b).max()) for a, b in zip(left, right, strict=True))
+    """Return how far two lists of outputs are apart; outputs pair up by position and share their shapes.
+
+    Where a value is not a number, neither is the difference.
+    """
+    gap = float(np.max([np.abs(a - b).max() for a, b in zip(left, right, strict=True)]))
     a, b = left[0].reshape(-1, left[0].shape[-1]), right[0].reshape(-1, right[0].shape[-1])
     cosine = (a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-12)
     return Parity(max_abs=gap, min_cosine=float(cosine.min()))

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from retrieval_shared.head import ATTENTION_HEADS_KEY, BLOCK, JUDGE, PROJECTIONS
@@ -44,7 +45,7 @@ def peft_head(heads: PooledHeads, number: int) -> PeftModel:
     """Return one head in PEFT's form: a LoRA on the block's linear layers, the judge saved beside it."""
     hidden = heads.judge.outer.shape[1]
     config = LoraConfig(
-        r=heads.rank, lora_alpha=int(heads.alpha), target_modules=list(PROJECTIONS), modules_to_save=["judge"],
+        r=heads.rank, lora_alpha=heads.alpha, target_modules=list(PROJECTIONS), modules_to_save=["judge"],
         lora_dropout=0.0, bias="none",
     )  # fmt: skip
     model = get_peft_model(cast("Any", ViolationHead(heads.block, hidden=hidden)), config)
@@ -59,9 +60,11 @@ def peft_head(heads: PooledHeads, number: int) -> PeftModel:
     return model.eval()
 
 
-def load_peft_head(folder: Path, name: str, *, attention_heads: int) -> PeftModel:
+def load_peft_head(folder: Path, name: str) -> PeftModel:
     """Return one head of a bundle as PEFT loads it: the oracle that the graph is checked against."""
     block = {key: value.float() for key, value in load_file(str(folder / BLOCK)).items()}
+    with safe_open(str(folder / BLOCK), framework="pt") as file:
+        attention_heads = int(file.metadata()[ATTENTION_HEADS_KEY])
     judge = load_file(str(folder / name / "adapter_model.safetensors"))["base_model.model.judge.outer"]
     pooling = PoolingBlock(block["query.weight"].shape[0], attention_heads)
     pooling.load_state_dict(block)

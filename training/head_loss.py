@@ -63,3 +63,11 @@ def balanced(weighted: Weighted, config: HeadsConfig) -> Weighted:
         balance = class_weights(counts[0], counts[1], beta=config.beta)
         weights[:, h] *= torch.where(torch.from_numpy(positive), balance.positive, balance.negative).numpy()
     return Weighted(targets=weighted.targets, weights=weights)
+
+
+def check_heads(config: HeadsConfig) -> None:
+    """Raise `ValueError` where a configuration gives something of its own to a head that there is not."""
+    for name in ("dropout_of", "weight_decay_of", "loss_of"):
+        unknown = sorted(set(getattr(config, name)) - set(HEADS))
+        if unknown:
+            raise ValueError(f"heads.{name}: found {unknown[0]!r}, allowed {', '.join(HEADS)}")

@@ -130,21 +130,22 @@ def judge_folded(
     padding = (attention_mask == 0)[:, None, :]  # [n, 1, t]
     attention = scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(-1)
     pooled = (attention @ states).reshape(n, -1, attention_heads * d).transpose(0, 1)  # [H, n, A*d]
-    whole = vector[None]  # [1, n, d]
+    found, whole = folded["found"], folded["whole"]
     if dropout is not None:
-        pooled, whole = _dropped(pooled, dropout), _dropped(whole.expand(len(dropout), -1, -1), dropout)
-    inner = pooled @ folded["found"] + whole @ folded["whole"] + folded["inner_bias"]  # [H, n, hidden]
+        # A head's inputs, the same for all rows of a batch: a mask of every row's would cost as much as the product.
+        found, whole = (x * _kept(x[:, :, :1], dropout) for x in (found, whole))
+    inner = pooled @ found + vector[None] @ whole + folded["inner_bias"]  # [H, n, hidden]
     hidden = nn.functional.gelu(inner)
     if dropout is not None:
-        hidden = _dropped(hidden, dropout)
+        hidden = hidden * _kept(hidden, dropout)
     logits = (hidden * folded["outer"]).sum(-1).transpose(0, 1) + folded["bias"]  # [n, H]
     return logits, attention.reshape(n, -1, attention_heads, t).mean(2)
 
 
-def _dropped(x: Tensor, share: Tensor) -> Tensor:
-    """Return `x` `[H, n, k]` with each head's share of its values at 0 and the others scaled up."""
+def _kept(like: Tensor, share: Tensor) -> Tensor:
+    """Return factors of the shape of `like` `[H, ., .]`: 0 for each head's share of them, and the others scaled up."""
     kept = 1 - share[:, None, None]
-    return torch.where(torch.rand_like(x) < kept, x / kept, 0.0)
+    return (torch.rand_like(like) < kept) / kept
 
 
 class ViolationHead(nn.Module):

@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from eval.document import write_json
 from eval.metrics.bootstrap import bootstrap_interval
+from eval.metrics.multilabel import average_precision
 from training.adapter import Rows, sample_rows, train_adapter
-from training.base_model import BaseModel
+from training.base_model import BaseModel, load_rounded
 from training.config import AdapterConfig, ModerationConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of, load_examples
-from training.moderation import Run, load_rounded
+from training.moderation import Run
 from training.sampling import weigh
 from training.texts import read_texts
 from training.violation_heads import load_heads, logits_of
@@ -90,8 +91,7 @@ def _measure(
     rows = Rows(texts.branch(sample), weighted)
     trained = train_adapter(load_rounded(config), rows, adapter, config.heads, folder=folder, seed=config.seed)
     states = texts.states(trained.folder, folder=folder, threads=run.threads, rows=held)
-    attention_heads = int(base.model.config.num_attention_heads)  # type: ignore[union-attr, arg-type]
-    heads = load_heads(trained.heads, attention_heads=attention_heads, config=config.heads)
+    heads = load_heads(trained.heads, config.heads)
     logits = logits_of(heads, states, np.arange(len(held)))
     return {"layers": layers, **_scores(logits, examples.take(held))}
 
@@ -107,10 +107,8 @@ def _scores(logits: NDArray[np.float32], held: Examples) -> dict[str, Any]:
     for name, rows in (("ads", np.flatnonzero(own)), ("public", np.flatnonzero(~own))):
         some, targets = logits[rows], held.targets[rows]
         heads = [h for h in range(len(HEADS)) if min((targets[:, h] == value).sum() for value in (0, 1)) >= ENOUGH]
-        interval = bootstrap_interval(
-            lambda weights, y=targets, z=some, of=heads: float(np.mean(_average_precision(y, z, of, weights))),
-            held.group[rows].tolist(),
-        )
+        macro = partial(_macro, targets, some, heads)
+        interval = bootstrap_interval(macro, held.group[rows].tolist())
         found = _average_precision(targets, some, heads, np.ones(len(rows), dtype=np.int64))
         result[name] = {
             "rows": len(rows),
@@ -122,16 +120,14 @@ def _scores(logits: NDArray[np.float32], held: Examples) -> dict[str, Any]:
     return result
 
 
+def _macro(
+    targets: NDArray[np.float32], logits: NDArray[np.float32], heads: Sequence[int], weights: NDArray[np.int64]
+) -> float:
+    return float(np.mean(_average_precision(targets, logits, heads, weights)))
+
+
 def _average_precision(
     targets: NDArray[np.float32], logits: NDArray[np.float32], heads: Sequence[int], weights: NDArray[np.int64]
 ) -> list[float]:
-    """Return the average precision of each head over the rows that have a label and a weight."""
-    found = []
-    for h in heads:
-        known = ~np.isnan(targets[:, h]) & (weights > 0)
-        found.append(
-            float(average_precision_score(targets[known, h], logits[known, h], sample_weight=weights[known]))
-            if (targets[known, h] == 1).any()
-            else float("nan")
-        )
-    return found
+    """Return the average precision of each head over the rows that have a label; NaN without one of each kind."""
+    return [average_precision(targets[:, h], logits[:, h], weights=weights) for h in heads]

@@ -1,12 +1,14 @@
-"""Training the moderation bundle: adapter, token states, heads, calibration, thresholds, export; resumable."""
+"""Training the moderation bundle: adapter, heads, regions, calibration, thresholds, export; every stage resumable."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import structlog
@@ -19,20 +21,24 @@ from retrieval_shared.bundle import Bundle
 from retrieval_shared.calibration import Calibration
 from training.adapter import Rows, TrainedAdapter, sample_rows, train_adapter
 from training.assemble import Parts, write_bundle
-from training.base_model import BaseModel, check_max_tokens, load_base_model, round_to_int8
-from training.calibrate import HeldOut, fit_calibration, fit_thresholds
+from training.base_model import BaseModel, load_rounded
+from training.calibrate import HeldOut, fit_calibration, fit_slot, fit_thresholds
 from training.config import ModerationConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of, load_examples
 from training.fit_record import fit_record
+from training.region_adapters import rows_of
+from training.region_stage import Regions, RegionStage, train_regions
 from training.sampling import Weighted, weigh
 from training.states import TokenStates
-from training.texts import read_texts
-from training.violation_heads import HeadRows, train_heads
+from training.texts import Texts, read_texts
+from training.violation_heads import HeadRows, TrainedHeads, train_heads
 
 log = structlog.get_logger()
 
 HELD_OUT_ROWS = 20_000
 """Public rows of the held-out fold that calibration looks at; all of our own ads of that fold are."""
+REGION_HELD_OUT_ROWS = 2_000
+"""Public rows of a region, and as many others, that its own curves are fitted on."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,46 @@ class Run:
     """Threads of torch and of the runtime."""
 
 
+@dataclass(frozen=True)
+class Split:
+    """Which of n examples each stage may see; all masks are `[n]`."""
+
+    examples: Examples
+    fold: NDArray[np.int64]
+    """`[n]`; fold 0 is held out."""
+    allowed: NDArray[np.bool_]
+    """Rows the heads may learn from."""
+    shared: NDArray[np.bool_]
+    """Rows whose licence lets the adapters learn from them."""
+    held_out: NDArray[np.bool_]
+    """Rows of the held-out fold in languages the encoder reads: ads in others go to a person anyway."""
+
+    @classmethod
+    def of(cls, examples: Examples, config: ModerationConfig) -> Split:
+        """Return what a configuration makes of the examples."""
+        fold = fold_of(examples.group, folds=config.data.folds, seed=config.seed)
+        allowed = ~np.isin(examples.source, config.data.without_sources)
+        shared = np.isin(examples.licence, config.adapter.licences) | np.isin(examples.source, config.data.also_sources)
+        read = np.isin(np.char.partition(examples.lang, "-")[:, 0], config.languages)
+        return cls(examples, fold, allowed, shared, allowed & (fold == 0) & read)
+
+    def for_adapters(self, config: ModerationConfig) -> NDArray[np.bool_]:
+        """Return the rows that adapters learn from: none of the held-out fold."""
+        without = np.isin(self.examples.source, config.adapter.without_sources)
+        usable: NDArray[np.bool_] = self.shared & (self.fold != 0) & ~without
+        return usable
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Heads fitted twice: without the held-out fold, which all else is fitted and measured on, and with it."""
+
+    crossfit: TrainedHeads
+    final: TrainedHeads
+    record: dict[str, Any]
+    """How each head fits on rows it learnt from and on others."""
+
+
 def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
     """Train and return a bundle; every stage that `run.runs` already holds for these inputs is taken from there.
 
@@ -57,84 +103,87 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
         ValueError: the base model is another one than the configuration names, or a parity check failed.
     """
     torch.set_num_threads(run.threads)
-    examples = load_examples(run.data, config.data)
-    fold = fold_of(examples.group, folds=config.data.folds, seed=config.seed)
-    allowed = ~np.isin(examples.source, config.data.without_sources)
-    shared = np.isin(examples.licence, config.adapter.licences) | np.isin(examples.source, config.data.also_sources)
-    log.info("examples", rows=len(examples), allowed=int(allowed.sum()), held_out=int((allowed & (fold == 0)).sum()))
-
+    split = Split.of(load_examples(run.data, config.data), config)
+    log.info("examples", rows=len(split.examples), held_out=int(split.held_out.sum()))
     base = load_rounded(config)
-    texts = read_texts(base, examples, config.adapter, runs=run.runs, threads=run.threads, shared=shared)
-    seen = np.flatnonzero(shared & (fold != 0) & ~np.isin(examples.source, config.adapter.without_sources))
-    sample = sample_rows(examples, seen, config.adapter, np.random.default_rng(config.seed))
-    folder = run.runs / f"adapter-{_key(base.sha256, config, examples.take(sample))}"
-    drawn = examples.take(sample)
+    texts = read_texts(base, split.examples, config.adapter, runs=run.runs, threads=run.threads, shared=split.shared)
+    adapter, folder = _adapter(config, run, split, texts)
+    states = texts.states(adapter.folder, folder=folder, threads=run.threads)
+    heads = _heads(config, split, states, adapter, folder)
+    regions = Regions({}, {}, {})
+    if config.regions.train:
+        usable = split.for_adapters(config)
+        at = RegionStage(
+            texts, split.examples, usable, split.held_out & split.shared, heads.crossfit.heads, adapter.folder,
+            folder / f"regions-{_regions_key(config, heads)}", run.threads,
+        )  # fmt: skip
+        regions = train_regions(at, config)
+    return _bundle(config, run, split, base, heads, {SLOT: adapter.folder, **regions.shipped}, regions)
+
+
+def _adapter(config: ModerationConfig, run: Run, split: Split, texts: Texts) -> tuple[TrainedAdapter, Path]:
+    """Return the first stage's result and its folder."""
+    rng = np.random.default_rng(config.seed)
+    sample = sample_rows(split.examples, np.flatnonzero(split.for_adapters(config)), config.adapter, rng)
+    drawn = split.examples.take(sample)
     weighted = weigh(drawn, ad_weight=1.0, unlabelled_share=config.heads.unlabelled_share)
+    folder = run.runs / f"adapter-{_key(texts.base.sha256, config, drawn)}"
     # Training wraps the layers of the model it is given, so it gets one of its own.
     adapter = train_adapter(
         load_rounded(config), Rows(texts.branch(sample), weighted), config.adapter, config.heads,
         folder=folder, seed=config.seed,
     )  # fmt: skip
-    states = texts.states(adapter.folder, folder=folder, threads=run.threads)
-    bundle = _finish(config, run, base, adapter, HeadStage(examples, allowed, fold, states, folder))
-    log.info("bundle", path=str(run.out), digest=bundle.manifest.digest[:12])
-    return bundle
+    return adapter, folder
 
 
-@dataclass(frozen=True)
-class HeadStage:
-    """What the second stage works on."""
-
-    examples: Examples
-    allowed: NDArray[np.bool_]
-    """`[n]`, the rows the configuration lets the heads see."""
-    fold: NDArray[np.int64]
-    """`[n]`."""
-    states: TokenStates
-    """Of all n examples, under the moderation slot."""
-    folder: Path
-    """The first stage's."""
-
-
-def _finish(config: ModerationConfig, run: Run, base: BaseModel, adapter: TrainedAdapter, at: HeadStage) -> Bundle:
-    """Return the bundle: heads twice, once without the held-out fold, which calibration and cuts are fitted on."""
-    examples, fold = at.examples, at.fold
-    # Cuts are for the languages the model reads; ads in others go to a person anyway.
-    held_out = at.allowed & (fold == 0) & np.isin(np.char.partition(examples.lang, "-")[:, 0], config.languages)
-    rows = np.flatnonzero(at.allowed)
+def _heads(
+    config: ModerationConfig, split: Split, states: TokenStates, adapter: TrainedAdapter, folder: Path
+) -> Fitted:
+    """Return the second stage's result: each head's best pass is found on rows of its own, then kept."""
+    examples, fold = split.examples, split.fold
+    rows = np.flatnonzero(split.allowed)
     weighted = _weigh(examples, rows, config)
-    stage = at.folder / f"heads-{_heads_key(weighted, config)}"
+    stage = folder / f"heads-{_heads_key(weighted, config)}"
     stopping = fold_of(examples.group, folds=config.heads.stop_folds, seed=config.seed + 1)[rows] == 0
     learn, stop = (rows[(fold[rows] != 0) & chosen] for chosen in (~stopping, stopping))
-    train = partial(
-        train_heads, config=config.heads, start_from=adapter.heads, seed=config.seed,
-        attention_heads=int(base.model.config.num_attention_heads),  # type: ignore[union-attr, arg-type]
-    )  # fmt: skip
-    crossfit = train(HeadRows(at.states, weighted, learn, stop), checkpoint=stage / "crossfit.pt")
-    final = train(HeadRows(at.states, weighted, rows, stop[:0]), checkpoint=stage / "final.pt", passes=crossfit.passes)
+    train = partial(train_heads, config=config.heads, start_from=adapter.heads, seed=config.seed)
+    crossfit = train(HeadRows(states, weighted, examples, learn, stop), checkpoint=stage / "crossfit.pt")
+    final = train(
+        HeadRows(states, weighted, examples, rows, stop[:0]), checkpoint=stage / "final.pt", passes=crossfit.passes
+    )
+    sides = {"train": learn, "stop": stop, "held_out": rows[fold[rows] == 0]}
+    return Fitted(crossfit, final, fit_record(crossfit, states, examples.targets, sides))
+
+
+def _bundle(
+    config: ModerationConfig,
+    run: Run,
+    split: Split,
+    base: BaseModel,
+    heads: Fitted,
+    adapters: Mapping[str, Path],
+    regions: Regions,
+) -> Bundle:
+    """Return the finished bundle; curves and cuts are fitted on what the crossfit bundle's int8 graph says."""
     parts = Parts(
-        base=base, adapters={SLOT: adapter.folder}, parents={}, heads=crossfit.heads, calibration=_identity(),
+        base=base, adapters=adapters, parents=regions.parents, heads=heads.crossfit.heads, calibration=_identity(),
         thresholds=Thresholds.of(prevalence=config.thresholds.prevalence, heads={}), training={},
     )  # fmt: skip
-    held = _held_out(write_bundle(run.runs / f"{config.name}-crossfit", parts, config), examples, held_out)
+    crossfit = write_bundle(run.runs / f"{config.name}-crossfit", parts, config)
+    held = _held_out(crossfit, split.examples, split.held_out)
     calibration = fit_calibration(HEADS, held)
+    own = {
+        slot: fit_slot(calibration, _held_out(crossfit, split.examples, split.held_out, slot=slot))
+        for slot in regions.shipped
+    }
     finished = dataclasses.replace(
         parts,
-        heads=final.heads,
-        calibration=calibration,
+        heads=heads.final.heads,
+        calibration=dataclasses.replace(calibration, slots=own),
         thresholds=fit_thresholds(HEADS, calibration.probabilities(held.logits), held, config.thresholds),
-        training=_record(examples, at.allowed, fold)
-        | {"passes": dict(zip(HEADS, crossfit.passes, strict=True)), "fit": fit_record(crossfit, at, learn, stop)},
+        training=_record(split) | {"fit": heads.record, "regions": regions.record},
     )
     return write_bundle(run.out, finished, config)
-
-
-def load_rounded(config: ModerationConfig) -> BaseModel:
-    """Return the base encoder of a configuration, rounded as it is served."""
-    base = load_base_model(config.base_model, sha256=config.base_sha256)
-    check_max_tokens(base, {"max_tokens": config.max_tokens, "adapter.max_tokens": config.adapter.max_tokens})
-    round_to_int8(base)
-    return base
 
 
 def _key(base_sha256: str, config: ModerationConfig, examples: Examples) -> str:
@@ -169,16 +218,32 @@ def _identity() -> Calibration:
     return Calibration(heads=HEADS, scale=ones, offset=0 * ones)
 
 
-def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_]) -> HeldOut:
-    """Return what calibration is fitted on: logits of the held-out fold as the served graph gives them."""
+def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_], *, slot: str = SLOT) -> HeldOut:
+    """Return what calibration is fitted on: logits of the held-out fold as the served graph gives them.
+
+    Args:
+        bundle: the crossfit bundle.
+        examples: n examples.
+        held: `[n]`, rows of the held-out fold.
+        slot: the slot they are read under; of a region, its own rows come first, and fewer others.
+    """
+    rng = np.random.default_rng(0)
     own = np.flatnonzero(held & (examples.source == OWN_ADS) & (examples.kind != DISGUISED))
-    public = np.flatnonzero(held & (examples.source != OWN_ADS))
-    if len(public) > HELD_OUT_ROWS:
-        public = np.sort(np.random.default_rng(0).choice(public, HELD_OUT_ROWS, replace=False))
-    rows = np.concatenate([own, public])
+    public = held & (examples.source != OWN_ADS)
+    first = np.flatnonzero(public & rows_of(slot, examples)) if slot != SLOT else np.zeros(0, dtype=np.intp)
+    others = np.setdiff1d(np.flatnonzero(public), first)
+    wanted = HELD_OUT_ROWS if slot == SLOT else min(len(first), REGION_HELD_OUT_ROWS)
+    if len(first) > REGION_HELD_OUT_ROWS:
+        first = np.sort(rng.choice(first, REGION_HELD_OUT_ROWS, replace=False))
+    if len(others) > wanted:
+        others = np.sort(rng.choice(others, wanted, replace=False))
+    rows = np.concatenate([own, first, others])
     texts = [examples.texts[i] for i in rows]
     classifier = Classifier(bundle)
-    logits = [classifier.score(texts[i : i + 512]).logits for i in range(0, len(texts), 512)]
+    logits = [
+        classifier.score(part, [[slot]] * len(part)).logits
+        for part in (texts[i : i + 512] for i in range(0, len(texts), 512))
+    ]
     return HeldOut(
         logits=np.concatenate(logits),
         targets=examples.targets[rows],
@@ -187,8 +252,15 @@ def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_]) -> He
     )
 
 
-def _record(examples: Examples, allowed: NDArray[np.bool_], fold: NDArray[np.int64]) -> dict[str, object]:
+def _regions_key(config: ModerationConfig, heads: Fitted) -> str:
+    """Return a short hash of what the third stage depends on beside the first two stages' folders."""
+    digest = hashlib.sha256(f"{config.regions}|{config.heads}|{heads.crossfit.passes}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _record(split: Split) -> dict[str, Any]:
     """Return what the bundle tells about its rows."""
+    examples, allowed, fold = split.examples, split.allowed, split.fold
     told = allowed & (examples.kind != DISGUISED)
     targets = examples.targets[told]
     counts = {

@@ -27,17 +27,35 @@ def balanced_sample(
     rows come back when there are fewer.
     """
     english = np.char.startswith(examples.lang, "en")
+    weight = row_chances(examples)
+    taken = [
+        _draw(np.flatnonzero(english == flag), weight, size=round(rows * share), rng=rng)
+        for flag, share in ((True, english_share), (False, 1.0 - english_share))
+    ]
+    return rng.permutation(np.concatenate(taken))
+
+
+def row_chances(examples: Examples) -> NDArray[np.float64]:
+    """Return how likely each row `[n]` is to be drawn, relative to the others (not normalised).
+
+    Sources, and so heads and regions, are drawn at temperature 2: the square root of their size. Within a source a row
+    that is positive for a rare head is more likely.
+    """
     positives = np.maximum(np.nansum(examples.targets, axis=0), 1.0)  # [H]
     rarity = np.nan_to_num(examples.targets) @ (1.0 / np.sqrt(positives))  # [n]
     weight = 1.0 + rarity * np.sqrt(np.median(positives))
     for source in np.unique(examples.source):
         of_source = examples.source == source
         weight[of_source] *= np.sqrt(of_source.sum()) / weight[of_source].sum()
-    taken = [
-        _draw(np.flatnonzero(english == flag), weight, size=round(rows * share), rng=rng)
-        for flag, share in ((True, english_share), (False, 1.0 - english_share))
-    ]
-    return rng.permutation(np.concatenate(taken))
+    chances: NDArray[np.float64] = weight
+    return chances
+
+
+def draw_pass(examples: Examples, *, rows: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the row numbers of one pass: all of our own ads, and `rows` public rows drawn by `row_chances`."""
+    own = np.flatnonzero(examples.source == OWN_ADS)
+    public = np.flatnonzero(examples.source != OWN_ADS)
+    return np.concatenate([own, _draw(public, row_chances(examples), size=rows, rng=rng)])
 
 
 def _draw(

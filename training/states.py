@@ -169,7 +169,7 @@ def from_tokens(
     *,
     slot: int | None,
 ) -> Compute:
-    """Return what reads rows of token ids through a graph whose first outputs are states and vectors.
+    """Return what reads rows of token ids through a graph whose outputs are states and vectors.
 
     Args:
         session: over the graph.
@@ -222,11 +222,13 @@ def cache_states(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     folder.mkdir(parents=True, exist_ok=True)
     path, note = folder / "states.f16", folder / "states.json"
-    shape = (int(offsets[-1]), dim)
-    done = _done(note, shape)
+    shape, of_vectors = (int(offsets[-1]), dim), (len(lengths), dim)
+    done = _done(note, {path: shape, folder / "vectors.f16": of_vectors})
+    if not done:
+        note.unlink(missing_ok=True)  # else a run that stops before its first note would leave that of other maps
     mode: Literal["r+", "w+"] = "r+" if done else "w+"
     states = np.memmap(path, dtype=np.float16, mode=mode, shape=shape)
-    vectors = np.memmap(folder / "vectors.f16", dtype=np.float16, mode=mode, shape=(len(lengths), dim))
+    vectors = np.memmap(folder / "vectors.f16", dtype=np.float16, mode=mode, shape=of_vectors)
     for start in track(range(done, len(lengths), SHARD_ROWS), description=title):
         shard = range(start, min(start + SHARD_ROWS, len(lengths)))
         for batch in token_budget_batches([lengths[i] for i in shard], budget=budget):
@@ -241,9 +243,9 @@ def cache_states(
     return CachedStates(states=states, vectors=vectors, offsets=offsets)
 
 
-def _done(note: Path, shape: tuple[int, int]) -> int:
-    """Return the rows already computed; 0 when the map on disk is of other rows."""
-    if not note.is_file():
+def _done(note: Path, maps: Mapping[Path, tuple[int, int]]) -> int:
+    """Return the rows already computed; 0 when a map is missing, or of other rows."""
+    sizes = [path.stat().st_size // np.dtype(np.float16).itemsize if path.is_file() else -1 for path in maps]
+    if not note.is_file() or sizes != [rows * dim for rows, dim in maps.values()]:
         return 0
-    state = json.loads(note.read_text(encoding="utf-8"))
-    return int(state["rows"]) if tuple(state["shape"]) == shape else 0
+    return int(json.loads(note.read_text(encoding="utf-8"))["rows"])

@@ -30,7 +30,7 @@ from training.states import (
 )
 
 MAX_STATE_TOKENS = 96
-"""Tokens of a row that is learnt from."""
+"""Tokens of a row that is learnt from, where the configuration does not cut it sooner: so much is cached of each."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,14 @@ def read_texts(
     Args:
         base: the encoder, rounded.
         examples: n examples.
-        config: how many layers stand above the trunk.
+        config: how many layers stand above the trunk, and where rows are cut.
         runs: folder of the caches.
         threads: threads of the runtime.
         shared: `[n]`, rows that other configurations read, too, and find in a cache of their own.
     """
     encodings = base.tokenizer.encode_batch(list(examples.texts))
-    token_ids = tuple(_cut_ids(encoding.ids) for encoding in encodings)
+    longest = min(config.max_tokens, MAX_STATE_TOKENS)
+    token_ids = tuple(_cut_ids(encoding.ids, longest) for encoding in encodings)
     encoder = slot_encoder(base.model, [{}], rank=config.rank, branch_layers=config.layers, two_paths=base.two_paths)
     trunk = None
     if isinstance(encoder, SlotEncoder):
@@ -117,8 +118,8 @@ def int8_graph(module: nn.Module, path: Path, outputs: tuple[str, ...]) -> Path:
     return path
 
 
-def _cut_ids(ids: list[int]) -> list[int]:
-    return ids if len(ids) <= MAX_STATE_TOKENS else [*ids[: MAX_STATE_TOKENS - 1], ids[-1]]
+def _cut_ids(ids: list[int], longest: int) -> list[int]:
+    return ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]]
 
 
 def _trunk(

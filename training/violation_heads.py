@@ -11,18 +11,20 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from retrieval_shared.batching import token_budget_batches
+from retrieval_shared.head import ATTENTION_HEADS_KEY
 from training.adapter import weighted_tensors
 from training.config import HeadsConfig
-from training.examples import HEADS
+from training.examples import HEADS, Examples
 from training.head_loss import HeadLoss, balanced
 from training.heads import PooledHeads, PoolingBlock
 from training.loop import LoopConfig, row_batches, run_steps
-from training.sampling import Weighted
+from training.sampling import Weighted, draw_pass
 from training.states import TokenStates, padded_states
 
 log = structlog.get_logger()
@@ -39,6 +41,8 @@ class HeadRows:
     """Cached states and vectors of all n examples."""
     weighted: Weighted
     """Targets and weights of the same n examples."""
+    examples: Examples
+    """Those n examples."""
     learn: NDArray[np.intp]
     """The examples learnt from."""
     stop: NDArray[np.intp]
@@ -63,7 +67,6 @@ def train_heads(
     start_from: Path,
     checkpoint: Path,
     seed: int,
-    attention_heads: int,
     passes: tuple[int, ...] | None = None,
 ) -> TrainedHeads:
     """Return trained heads.
@@ -77,37 +80,30 @@ def train_heads(
         start_from: block and judges of the first stage.
         checkpoint: where a stopped run resumes from.
         seed: seeds the order, the LoRA and the dropout.
-        attention_heads: of the pooling block.
         passes: the pass of each head to keep; None finds it.
     """
     torch.manual_seed(seed)
-    heads = load_heads(start_from, attention_heads=attention_heads, config=config)
+    heads = load_heads(start_from, config)
     heads.dropout.copy_(torch.tensor([config.dropout_of.get(head, config.dropout) for head in HEADS]))
     rng = np.random.default_rng(seed)
     learnt = balanced(rows.weighted, config)
-    lengths = rows.states.lengths[rows.learn]  # [rows]
-    budget = config.batch_rows * int(np.median(lengths))
-    batches = [row_batches(lengths, budget=budget, rng=rng) for _ in range(config.epochs)]
+    batches = [_pass(rows, config, rng) for _ in range(config.epochs)]
     steps: list[Callable[[], Tensor]] = [
-        partial(_loss, heads, rows.states, learnt, rows.learn[batch], config) for each in batches for batch in each
+        partial(_loss, heads, rows.states, learnt, batch, config) for each in batches for batch in each
     ]
     ends = {int(end): i for i, end in enumerate(np.cumsum([len(each) for each in batches]), start=1)}
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     snapshots = {i: checkpoint.with_suffix(f".pass{i}.pt") for i in ends.values()}
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(heads.judge.parameters()), "lr": config.learning_rate},
-            {"params": list(heads.lora.parameters()), "lr": config.learning_rate, "start": config.lora_start},
-        ],
-        weight_decay=config.weight_decay,
-    )
 
     def after(step: int) -> None:
         if step in ends:
             torch.save(_own(heads), snapshots[ends[step]])
 
-    run_steps([heads.train()], optimizer, steps, LoopConfig(0.05, 500, checkpoint), title="heads", after=after)
+    loop = LoopConfig(0.05, 500, checkpoint)
+    run_steps([heads.train()], _optimizer(heads, config), steps, loop, title="heads", after=after)
     found = [torch.load(path, weights_only=True) for path in snapshots.values()]
+    for path in snapshots.values():
+        path.unlink()
     scores = np.array([_average_precision(heads, state, rows) for state in found])  # [passes, H]
     best = passes or tuple(_best(scores[:, h]) for h in range(len(HEADS)))
     _restore(heads, {name: _picked([state[name] for state in found], best) for name in found[0]})
@@ -115,9 +111,28 @@ def train_heads(
     return TrainedHeads(heads.eval(), best, scores)
 
 
-def load_heads(path: Path, *, attention_heads: int, config: HeadsConfig) -> PooledHeads:
+def _pass(rows: HeadRows, config: HeadsConfig, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    """Return the batches of one pass, as numbers of examples."""
+    drawn = rows.learn[draw_pass(rows.examples.take(rows.learn), rows=config.rows_per_pass, rng=rng)]
+    lengths = rows.states.lengths[drawn]
+    budget = config.batch_rows * int(np.median(lengths))
+    return [drawn[batch] for batch in row_batches(lengths, budget=budget, rng=rng)]
+
+
+def _optimizer(heads: PooledHeads, config: HeadsConfig) -> torch.optim.Optimizer:
+    """Return AdamW over the judges and, from its start on, the LoRA."""
+    groups = [
+        {"params": list(heads.judge.parameters()), "lr": config.learning_rate},
+        {"params": list(heads.lora.parameters()), "lr": config.learning_rate, "start": config.lora_start},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+
+
+def load_heads(path: Path, config: HeadsConfig) -> PooledHeads:
     """Return the heads of the first stage with fresh LoRA; the block is frozen, and rounded as it is served."""
     state = load_file(str(path))
+    with safe_open(str(path), framework="pt") as file:
+        attention_heads = int(file.metadata()[ATTENTION_HEADS_KEY])
     dim = state["judge.look"].shape[1]
     heads = PooledHeads(
         PoolingBlock(dim, attention_heads), len(HEADS), hidden=config.hidden, rank=config.rank, alpha=config.alpha

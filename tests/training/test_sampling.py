@@ -20,6 +20,7 @@ def examples(rows: Sequence[tuple[str, Mapping[str, int]]], lang: Sequence[str] 
         lang=np.array(lang or ["en"] * n),
         kind=np.full(n, "post"),
         group=np.array([str(i) for i in range(n)]),
+        region=np.full(n, ""),
     )
 
 

@@ -33,7 +33,7 @@ def examples(n: int, *, source: str = "posts", licence: str = "open", start: int
     return Examples(
         texts=tuple(("fresh bread every morning", "free bet win cash")[i % 2] for i in range(n)), targets=targets,
         source=np.full(n, source), licence=np.full(n, licence), lang=np.full(n, "en"), kind=np.full(n, "post"),
-        group=np.array([f"{source}{start + i}" for i in range(n)]),
+        group=np.array([f"{source}{start + i}" for i in range(n)]), region=np.full(n, ""),
     )  # fmt: skip
 
 

@@ -1,0 +1,76 @@
+"""What adapters and heads learnt: each head on rows it saw and did not, each region's adapter beside its parent."""
+
+from __future__ import annotations
+
+from eval import plots
+from eval.page import Section, SectionBuilder, interval, number
+from eval.sections.cells import Part, signed
+
+SIDES = (("train", "learnt from"), ("stop", "stopped by"), ("held_out", "held out"))
+"""Key of a side in the record -> what the page calls it."""
+
+
+def fit(report: Part) -> Section:
+    """Return every head on the rows it learnt from, on those it stopped by, and on the fold it never saw."""
+    built, heads = SectionBuilder("What the heads learnt, and what by heart"), report["adapters"]["fit"]
+    if not heads:
+        return built.text("This bundle does not record how its heads fit.").build()
+    built.text(
+        "Each head over its known labels, before calibration, as fitted without the held-out fold. A head that ranks "
+        "its own rows far better than others has learnt them by heart."
+    )
+    rows = [
+        [head, str(each["pass"])]
+        + [number(each[f"{side}_{what}"]) for what in ("auc", "ap") for side, _ in SIDES]
+        + [f"{each['train_positives']:,} / {each['held_out_positives']:,}"]
+        for head, each in heads.items()
+    ]
+    columns = [f"{what}, {name}" for what in ("ROC AUC", "AP") for _, name in SIDES]
+    built.table(
+        ["head", "pass", *columns, "positives"], rows,
+        caption="Pass: of the training, after which the head's average precision was highest on rows kept for that. "
+        "Positives: among the rows looked at, learnt from and held out. – where there are fewer than five of a kind.",
+    )  # fmt: skip
+    series = {name: [each[f"{side}_auc"] for each in heads.values()] for side, name in (SIDES[0], SIDES[2])}
+    return built.figure(
+        plots.bars(list(heads), series, name="fit", x="ROC AUC"), caption="ROC AUC of each head, both sides."
+    ).build()
+
+
+def regions(report: Part) -> Section:
+    """Return every region's adapter beside the one it started from, on the region's held-out rows."""
+    built, found = SectionBuilder("Region adapters"), report["adapters"]["regions"]
+    if not found:
+        return built.text("This bundle has no region adapters.").build()
+    shipped = [slot for slot, each in found.items() if each["shipped"]]
+    built.text(
+        f"{len(shipped)} of {sum(slot.startswith('region:') for slot in found)} are shipped: {', '.join(shipped)}. "
+        "An adapter is shipped where it ranks its region's held-out rows no worse than its parent on average, and no "
+        "head clearly worse. The others' regions are judged under the moderation adapter. `area:` adapters are parents "
+        "only."
+    )
+    rows: list[list[str]] = []
+    labels: list[str] = []
+    series: dict[str, list[float | None]] = {"parent": [], "own": []}
+    for slot, each in found.items():
+        for head, scores in each["heads"].items():
+            parent, own = scores["ap"][each["parent"]], scores["ap"][slot]
+            recall = f"{number(scores['recall'][each['parent']])} → {number(scores['recall'][slot])}"
+            gain = f"{signed(scores['gain']['mean'])}, 95% {interval(scores['gain'])}"
+            n = f"{scores['positives']:,} / {scores['negatives']:,}"
+            rows.append([slot, each["parent"], head, n, number(parent), number(own), gain, recall])
+            labels.append(f"{slot.partition(':')[2]} {head}")
+            series["parent"].append(parent)
+            series["own"].append(own)
+        if not each["heads"]:
+            rows.append([slot, each["parent"], "too few labels of both kinds", "", "", "", "", ""])
+    built.table(
+        ["slot", "parent", "head", "positives / negatives", "AP of the parent", "AP", "gain", "recall at precision .9"],
+        rows,
+        caption="Rows of the held-out fold, which neither adapters nor these heads have seen; paired bootstrap over "
+        "groups.",
+    )
+    return built.figure(
+        plots.bars(labels, series, name="regions", x="average precision"),
+        caption="Average precision on a region's held-out rows, under its parent and under its own adapter.",
+    ).build()

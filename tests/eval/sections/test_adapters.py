@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import Any
+
+from eval.page import Section
+from eval.sections.adapters import fit, regions
+
+FIT = {
+    side: value
+    for name in ("train", "stop", "held_out")
+    for side, value in ((f"{name}_positives", 1_234), (f"{name}_auc", 0.5), (f"{name}_ap", 0.25))
+}
+HEADS = {
+    "gambling": {
+        "positives": 40, "negatives": 60, "ap": {"task:moderation": 0.5, "region:ID": 0.75},
+        "recall": {"task:moderation": 0.1, "region:ID": 0.3}, "gain": {"mean": 0.25, "low": 0.125, "high": 0.375},
+    }
+}  # fmt: skip
+
+
+def region(**changes: Any) -> dict[str, Any]:
+    return {"parent": "task:moderation", "rows": 9, "held_out": 8, "mean_gain": 0.2, "shipped": True} | changes
+
+
+def html(section: Section) -> str:
+    return "".join(section.parts)
+
+
+def report(fit: dict[str, Any], regions: dict[str, Any]) -> dict[str, Any]:
+    return {"adapters": {"fit": fit, "regions": regions}}
+
+
+def test_a_head_stands_there_with_both_sides() -> None:
+    page = html(fit(report({"hate": FIT | {"pass": 3, "held_out_auc": None}}, {})))
+    assert page.count("<svg") == 1
+    row = page[page.index("hate</t") :]
+    cells = row[: row.index("</tr>")]
+    assert cells.count(".500") == 2  # train and stop; the held-out one is a dash
+    assert cells.count(".250") == 3
+    assert "–" in cells
+    assert "1,234 / 1,234" in cells
+
+
+def test_a_region_stands_beside_its_parent_and_what_is_shipped_is_named() -> None:
+    found = {"area:de": region(shipped=False, heads={}), "region:ID": region(heads=HEADS)}
+    page = html(regions(report({}, found)))
+    assert "1 of 1 are shipped: region:ID." in page
+    assert "too few labels of both kinds" in page
+    for text in ("40 / 60", ".500", ".750", "+.250, 95% .12 to .38", ".100 → .300"):
+        assert text in page, text
+
+
+def test_a_bundle_without_records_says_so() -> None:
+    assert "no region adapters" in html(regions(report({}, {})))
+    assert "does not record" in html(fit(report({}, {})))
