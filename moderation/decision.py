@@ -23,6 +23,7 @@ _CERTIFICATE = re.compile(r"(?P<head>[a-z][a-z0-9_]*):(?P<region>.+)")
 SURE_LANGUAGE = 0.7
 """Confidence from which an identified language is believed."""
 _NOTHING_FIRED = "no head reached its escalate threshold"
+_ADAPTER = "adapter"
 
 
 class Action(StrEnum):
@@ -127,6 +128,16 @@ class RegionDecision:
     review_id: str | None = None
     signals: tuple[Signal, ...] = ()
     """What rules of one's own and the bank found, shadow rules too; `apply_signals` says what follows from them."""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    """Per head, in [0, 1], as judged for this region; empty where the item could not be scored."""
+    adapter: str = ""
+    """The slot it was judged under, such as `region:IN` for `IN-GJ`, or `task:moderation` where the region has none;
+    empty where the item was not scored."""
+
+    @property
+    def is_fallback(self) -> bool:
+        """Return whether it was judged under the adapter of its country, or of no region, for want of its own."""
+        return self.adapter not in ("", f"region:{self.region}")
 
 
 @dataclass(frozen=True)
@@ -147,8 +158,10 @@ class Decision:
     language: Language | None
     decisions: tuple[RegionDecision, ...]
     probabilities: Mapping[str, float]
+    """Those of the first region."""
     obfuscation: Obfuscation | None
     versions: Mapping[str, str]
+    """What it depends on; `versions_in` tells what one of its regions does."""
     truncated: bool = False
     degraded: bool = False
     text_sha256: str = field(default="", repr=False)
@@ -214,6 +227,7 @@ def decide(
         entries=tuple(entries),
         reasons=tuple(entry.reason for entry in entries) or (_NOTHING_FIRED,),
         degraded=False,
+        probabilities={head: float(probability) for head, probability in probabilities.items()},
     )
 
 
@@ -258,6 +272,25 @@ def with_evidence(decision: RegionDecision, evidence: Mapping[str, Sequence[Evid
         replace(entry, evidence=entry.evidence + tuple(evidence.get(entry.policy, ()))) for entry in decision.entries
     )
     return replace(decision, entries=entries)
+
+
+def adapter_key(slot: str) -> str:
+    """Return the key of `Decision.versions` that names the adapter of a slot.
+
+    >>> adapter_key("task:moderation"), adapter_key("region:ID")
+    ('adapter', 'adapter:region:ID')
+    """
+    return f"{_ADAPTER}:{slot}" if slot.startswith("region:") else _ADAPTER
+
+
+def versions_in(decision: Decision, region: RegionDecision) -> dict[str, str]:
+    """Return what the decision about one region depends on; of the adapters, `adapter` names the one that judged it.
+
+    Where nothing was scored, or by an older release, it is the one the decision names.
+    """
+    versions = {name: value for name, value in decision.versions.items() if not name.startswith(f"{_ADAPTER}:")}
+    judged = decision.versions.get(adapter_key(region.adapter))
+    return versions if judged is None else versions | {_ADAPTER: judged}
 
 
 def _threshold(thresholds: Thresholds, head: str) -> HeadThreshold:

@@ -50,7 +50,7 @@ class ModerationMetrics:
         )
         self._probability = Histogram(
             "wardline_probability",
-            "Calibrated probabilities per head.",
+            "Calibrated probabilities per head, one per item: those of its first region.",
             ["head"],
             buckets=_PROBABILITY,
             registry=self.registry,
@@ -78,6 +78,7 @@ class ModerationMetrics:
             self._failures.inc()
         if decision.language is not None and not decision.language.supported:
             self._unsupported.inc()
+        # Once per item, not per region: an item with 50 regions weighs no more than one with a single region.
         for head, probability in decision.probabilities.items():
             self._probability.labels(head).observe(probability)
         for region in decision.decisions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,31 +17,29 @@ from numpy.typing import NDArray
 from moderation.classifier import SLOT, Classifier, Scores
 from moderation.decision import (
     Decision,
-    Evidence,
     RegionDecision,
+    adapter_key,
     decide,
     decide_failed,
     escalate_unsupported,
     with_evidence,
 )
-from moderation.evidence import find_spans
+from moderation.evidence import find_evidence
 from moderation.item import Item, read_item
 from moderation.policy import Policy
 from moderation.policy_document import load_policy
 from moderation.regions import check_region
 from moderation.rules import RuleSignal
 from moderation.signal_sources import NO_SOURCES, SignalSources
-from moderation.signals import apply_signals, quote, with_places
+from moderation.signals import apply_signals, with_places
 from moderation.thresholds import load_thresholds
-from retrieval_shared.bundle import BASE_WEIGHTS, CALIBRATION, GRAPH, THRESHOLDS, Bundle, load_bundle
+from retrieval_shared.adapters import Adapter, overlay
+from retrieval_shared.bundle import BASE_WEIGHTS, CALIBRATION, HEADS, THRESHOLDS, Bundle, load_bundle
 from retrieval_shared.errors import BundleError, ScoringError
 from retrieval_shared.language import Language, LanguageIdentifier
 from retrieval_shared.text import FieldText, NormalisedText, join_fields, normalise
 
 log = structlog.get_logger()
-
-MAX_LEXICON_EVIDENCE = 3
-"""Terms of the lexicon shown per head and item."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Moderator:
         self._sources = sources
         self.bundle = bundle
         self.policy = policy
-        self._classifier = Classifier(bundle)
+        self._classifier = self._own = Classifier(bundle)
+        self._heads_version = _heads_version(bundle)
         try:
             self.thresholds = load_thresholds(bundle.file(THRESHOLDS))
         except ValueError as error:
@@ -135,19 +136,39 @@ class Moderator:
         return self._classifier
 
     @property
-    def versions(self) -> dict[str, str]:
-        """Return what a decision depends on, for the record."""
-        return self._versions(Basis(self.policy, self._sources))
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Return the adapters that are loaded, those of regions and of tasks."""
+        return self._classifier.adapters
 
-    def _versions(self, basis: Basis) -> dict[str, str]:
+    def with_adapters(self, adapters: Sequence[Adapter]) -> Moderator:
+        """Return a moderator with the bundle's adapters and these: one of the same name replaces the bundle's.
+
+        It shares the graph; this one stays as it is, and so does what it is deciding. Adapters that were laid over the
+        bundle's before and are not among these are gone.
+
+        Raises:
+            AdapterError: an adapter was trained for another encoder, or does not fit the graph.
+        """
+        other = copy.copy(self)
+        other._classifier = self._own.with_adapters(overlay(self._own.adapters, adapters))
+        return other
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Return what decisions depend on, for the record; the adapters of all regions that have one are named."""
+        regions = [adapter.name for adapter in self.adapters if adapter.name.startswith("region:")]
+        return self._versions(Basis(self.policy, self._sources), slots=regions)
+
+    def _versions(self, basis: Basis, *, slots: Sequence[str]) -> dict[str, str]:
+        """Return what decisions depend on that were made under `SLOT` and under the slots of regions in `slots`."""
         policy = basis.policy
         manifest = self.bundle.manifest
-        graph = self.bundle.sha256(GRAPH)[:12]
+        adapters = {adapter.name: f"{adapter.name}@{adapter.version}" for adapter in self.adapters}
         return {
             "bundle": f"{manifest.name}@{manifest.version}+{manifest.digest[:12]}",
             "encoder": self.bundle.sha256(BASE_WEIGHTS)[:12],
-            "adapter": f"{SLOT}@{graph}",
-            "heads": graph,
+            **{adapter_key(slot): adapters[slot] for slot in dict.fromkeys((SLOT, *slots))},
+            "heads": self._heads_version,
             "calibration": self.bundle.sha256(CALIBRATION)[:12],
             "thresholds": self.thresholds.id,
             "policy_set": policy.ref,
@@ -160,7 +181,7 @@ class Moderator:
 
         Args:
             texts: n texts.
-            region: target region; this bundle has no region adapters, so it only has to be a known one.
+            region: target region; its adapter judges, or that of its country. None: that of no region.
 
         Raises:
             ValueError: `texts` is one string or the region is unknown.
@@ -170,7 +191,8 @@ class Moderator:
             raise ValueError("texts: found one string, expected a sequence of strings")
         if region is not None:
             check_region(region)
-        return self._classifier.score(list(texts)).probabilities
+        slot = SLOT if region is None else self._classifier.slot_of(region)
+        return self._classifier.score(list(texts), [(slot,)] * len(texts)).probabilities
 
     def moderate(
         self,
@@ -231,10 +253,11 @@ class Moderator:
 
     def _decide_all(self, items: Sequence[Item], basis: Basis) -> Moderated:
         texts = [join_fields(item.fields) for item in items]
+        slots = [[self._classifier.slot_of(region) for region in item.regions] for item in items]
         try:
-            scores = self._classifier.score([text.text for text in texts])
+            scores = self._classifier.score([text.text for text in texts], slots)
             decisions = [
-                self._decide(item, text, scores, basis, row=i)
+                self._decide(item, text, scores, basis, number=i)
                 for i, (item, text) in enumerate(zip(items, texts, strict=True))
             ]
             return Moderated(decisions, scores.tokens)
@@ -248,50 +271,54 @@ class Moderator:
             ]
             return Moderated(failed, tokens=0)
 
-    def _decide(self, item: Item, text: FieldText, scores: Scores, basis: Basis, *, row: int) -> Decision:
-        probabilities = {h: float(p) for h, p in zip(self.heads, scores.probabilities[row], strict=True)}
-        normalised = scores.normalised[row]
+    def _decide(self, item: Item, text: FieldText, scores: Scores, basis: Basis, *, number: int) -> Decision:
+        normalised = scores.normalised[number]
         language = self._language(item, normalised.canonical)
         at = self._clock()
-        regions = [
-            decide(
-                probabilities, region=r, policy=basis.policy, thresholds=self.thresholds, context=item.context, at=at
-            )
-            for r in item.regions
-        ]  # fmt: skip
-        regions = [escalate_unsupported(region, language=language, policy=basis.policy) for region in regions]
+        regions = []
+        for region in item.regions:
+            slot = self._classifier.slot_of(region)
+            row = scores.probabilities[scores.row(number, slot)].tolist()  # [H]
+            decided = decide(
+                dict(zip(self.heads, row, strict=True)), region=region, policy=basis.policy,
+                thresholds=self.thresholds, context=item.context, at=at,
+            )  # fmt: skip
+            decided = escalate_unsupported(decided, language=language, policy=basis.policy)
+            regions.append(replace(decided, adapter=slot))
         regions = _with_signals(regions, text, normalised, language, basis)
         if basis.explain:
-            flagged = dict.fromkeys(entry.policy for region in regions for entry in region.entries)
-            evidence = self._evidence(text, normalised, list(flagged))
-            regions = [with_evidence(region, evidence) for region in regions]
+            regions = self._explained(regions, text, normalised)
         return Decision(
             id=item.id,
             status="ok",
             error=None,
             language=language,
             decisions=tuple(regions),
-            probabilities=probabilities,
+            probabilities=regions[0].probabilities,
             obfuscation=normalised.obfuscation,
-            versions=self._versions(basis),
+            versions=self._versions(basis, slots=[region.adapter for region in regions]),
             text_sha256=_sha256(text),
             decided_at=at,
         )
 
-    def _evidence(self, text: FieldText, normalised: NormalisedText, heads: list[str]) -> dict[str, list[Evidence]]:
-        """Return evidence per head, its spans counted in the fields as they were sent."""
-        if not heads:
-            return {}
-        evidence: dict[str, list[Evidence]] = {head: [] for head in heads}
-        for head, span in find_spans(self._classifier, normalised.canonical, heads).items():
-            start, end = normalised.original_span(span.start, span.end)
-            evidence[head].append(quote(text, start, end, weight=span.drop, source="model"))
-        for match in self._lexicon.find(normalised.canonical):
-            shown = sum(piece.source == "rule" for piece in evidence.get(match.head, ()))
-            if match.head in evidence and shown < MAX_LEXICON_EVIDENCE:
-                start, end = normalised.original_span(match.start, match.end)
-                evidence[match.head].append(quote(text, start, end, weight=0.0, source="rule"))
-        return evidence
+    def _explained(
+        self, regions: Sequence[RegionDecision], text: FieldText, normalised: NormalisedText
+    ) -> list[RegionDecision]:
+        """Return the decisions with evidence, each head explained under the slot it fired under."""
+        fired: dict[str, dict[str, None]] = {}
+        for region in regions:
+            for entry in region.entries:
+                fired.setdefault(region.adapter, {})[entry.policy] = None
+        if not fired:
+            return list(regions)
+        evidence = find_evidence(
+            self._classifier,
+            text,
+            normalised,
+            fired={slot: list(heads) for slot, heads in fired.items()},
+            terms=self._lexicon.find(normalised.canonical),
+        )
+        return [with_evidence(region, evidence.get(region.adapter, {})) for region in regions]
 
     def _failed(self, item: Item, text: FieldText, basis: Basis, *, reason: str) -> Decision:
         """Return the decision about an item that could not be scored: what the policy, rules and bank say without."""
@@ -306,7 +333,7 @@ class Moderator:
             decisions=tuple(_with_signals(regions, text, normalised, language, basis)),
             probabilities={},
             obfuscation=None,
-            versions=self._versions(basis),
+            versions=self._versions(basis, slots=()),
             degraded=True,
             text_sha256=_sha256(text),
             decided_at=self._clock(),
@@ -341,6 +368,12 @@ def _with_signals(
     return [
         replace(region, signals=with_places(region.signals, text=text, normalised=normalised)) for region in applied
     ]
+
+
+def _heads_version(bundle: Bundle) -> str:
+    """Return the version of the violation heads: of the hashes of the block they share and of each head's files."""
+    files = {name: digest for name, digest in sorted(bundle.manifest.files.items()) if name.startswith(f"{HEADS}/")}
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12]
 
 
 def _sha256(text: FieldText) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from moderation.decision import Decision, Entry, Evidence, ItemError, RegionDecision
+from moderation.decision import Decision, Entry, Evidence, ItemError, RegionDecision, versions_in
 from moderation.item import Item
 from moderation.policy import constraint_json
 from moderation.schema import OffsetUnit
@@ -90,12 +90,18 @@ class SignalResponse(_Closed):
 
 
 class RegionResponse(_Closed):
-    """What is to be done with the ad in one region."""
+    """What is to be done with the ad in one region.
+
+    `adapter` is the `name@version` of the adapter that judged it, null where nothing was scored. `adapter_fallback`
+    says that it is not the region's own but, for want of one, its country's or that of no region.
+    """
 
     region: str
     action: ActionName
     review_id: str | None
     policy_region: str
+    adapter: str | None
+    adapter_fallback: bool
     reasons: list[str]
     degraded: bool
     entries: list[EntryResponse]
@@ -172,7 +178,7 @@ def render_decision(decision: Decision, item: Item, *, offset_unit: OffsetUnit) 
     return OkResult(
         id=decision.id,
         language=_render_language(decision.language),
-        decisions=[_render_region(region, item.fields, offset_unit) for region in decision.decisions],
+        decisions=[_render_region(region, decision, item.fields, offset_unit) for region in decision.decisions],
         obfuscation=_render_obfuscation(decision.obfuscation),
         degraded=decision.degraded,
         truncated=decision.truncated,
@@ -192,12 +198,16 @@ def _render_obfuscation(found: Obfuscation | None) -> ObfuscationResponse | None
     return ObfuscationResponse(score=found.score, transforms=list(found.transforms))
 
 
-def _render_region(region: RegionDecision, fields: Mapping[str, str], unit: OffsetUnit) -> RegionResponse:
+def _render_region(
+    region: RegionDecision, decision: Decision, fields: Mapping[str, str], unit: OffsetUnit
+) -> RegionResponse:
     return RegionResponse(
         region=region.region,
         action=region.action.value,
         review_id=region.review_id,
         policy_region=region.policy_region,
+        adapter=versions_in(decision, region).get("adapter") if region.adapter else None,
+        adapter_fallback=region.is_fallback,
         reasons=list(region.reasons),
         degraded=region.degraded,
         entries=[_render_entry(entry, fields, unit) for entry in region.entries],

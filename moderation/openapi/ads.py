@@ -46,6 +46,8 @@ _GB = {
     "action": "limit",
     "review_id": None,
     "policy_region": "GB",
+    "adapter": "task:moderation@5d1a06c27f3e",
+    "adapter_fallback": True,
     "reasons": ["gambling: probability 0.995 >= act 0.803; LIMITED by the rule of GB: limited"],
     "degraded": False,
     "entries": [
@@ -72,6 +74,29 @@ _GB = {
     ],
     "signals": [],
 }
+_WHY_AE = "probability 0.998 >= act 0.803; PROHIBITED by the rule of AE: rejected"
+_AE = {
+    **_GB,
+    "region": "AE",
+    "action": "reject",
+    "policy_region": "AE",
+    "adapter": "region:AE@c90b7e41d8f2",
+    "adapter_fallback": False,
+    "reasons": [f"gambling: {_WHY_AE}"],
+    "entries": [
+        {
+            "policy": "gambling",
+            "effect": "PROHIBITED",
+            "probability": 0.998,
+            "severity": 3,
+            "threshold": {"value": 0.803, "id": "thr_888cb6acca"},
+            "action": "reject",
+            "reason": _WHY_AE,
+            "evidence": [],
+            "constraints": [],
+        }
+    ],
+}
 _DECIDED = {
     "id": "mod_5f1c2a7be0a94d7f8a55c1f0c6d2b9e4",
     "results": [
@@ -79,12 +104,17 @@ _DECIDED = {
             "id": "ad-1",
             "status": "ok",
             "language": {"code": "en", "confidence": 0.97, "supported": True},
-            "decisions": [_GB],
+            "decisions": [_GB, _AE],
             "obfuscation": {"score": 0.0, "transforms": []},
             "duplicates": None,
             "degraded": False,
             "truncated": False,
-            "versions": {"policy_set": "ads-default@2", "thresholds": "thr_888cb6acca"},
+            "versions": {
+                "policy_set": "ads-default@2",
+                "thresholds": "thr_888cb6acca",
+                "adapter": "task:moderation@5d1a06c27f3e",
+                "adapter:region:AE": "region:AE@c90b7e41d8f2",
+            },
         },
         {"id": "ad-2", "status": "error", "error": {"code": "empty_text", "message": "fields: no field has any text"}},
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moderation.database import now
-from moderation.decision import Action, Context, Decision, Entry, RegionDecision
+from moderation.decision import Action, Context, Decision, Entry, RegionDecision, versions_in
 from moderation.policy import constraint_json
 from moderation.review.priority import priority
 from moderation.review.store import FiledReview, Row, Store, review_id
@@ -45,6 +45,8 @@ class ReviewQueue:
 
     def record(self, decisions: Sequence[Decision], items: Sequence[Item], *, keep_text: bool) -> list[Decision]:
         """Log decisions, file their escalations, and return the decisions with `review_id` set where they escalate.
+
+        Each region's row holds its own probabilities and names the adapter that judged it.
 
         Item errors are returned as they are: nothing was decided about them. An escalation whose item, policy version
         and region are in the queue already gets the review that is there. Text is stored only in reviews, and only
@@ -158,9 +160,9 @@ def _decision_row(decision: Decision, region: RegionDecision, context: Context, 
         "region": region.region,
         "policy": _policy(decision),
         "action": region.action.value,
-        "probabilities": {head: float(value) for head, value in decision.probabilities.items()},
+        "probabilities": dict(region.probabilities),
         "context": _context(context),
-        "versions": dict(decision.versions),
+        "versions": versions_in(decision, region),
         "language": decision.language.code if decision.language else None,
         "language_confidence": decision.language.confidence if decision.language else None,
         "language_supported": decision.language.supported if decision.language else None,
@@ -185,7 +187,7 @@ def _review_row(decision: Decision, region: RegionDecision, kept: Item | None, a
         "priority_reason": urgency.reason,
         "entries": [entry_json(entry) for entry in region.entries],
         "reasons": list(region.reasons),
-        "probabilities": {head: float(value) for head, value in decision.probabilities.items()},
+        "probabilities": dict(region.probabilities),
         "language": decision.language.code if decision.language else None,
         "degraded": decision.degraded or region.degraded,
         "text_sha256": decision.text_sha256,

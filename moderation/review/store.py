@@ -50,9 +50,10 @@ class LoggedDecision:
     """Policy reference, such as `ads-default@1`."""
     action: Action
     probabilities: Mapping[str, float]
-    """Per head, in [0, 1]; empty where the item could not be scored."""
+    """Per head, in [0, 1], as judged for this region; empty where the item could not be scored."""
     context: Context
     versions: Mapping[str, str]
+    """What it depends on; `adapter` is the one that judged this region."""
     language: Language | None
     """None where it was not told, as in rows of older releases."""
     degraded: bool

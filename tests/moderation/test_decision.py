@@ -16,12 +16,15 @@ from hypothesis import strategies as st
 from moderation.decision import (
     Action,
     Context,
+    Decision,
     Evidence,
     RegionDecision,
+    adapter_key,
     decide,
     decide_failed,
     escalate_unsupported,
     strictest,
+    versions_in,
     with_evidence,
 )
 from moderation.policy import Constraint, Effect, HeadPolicy, Policy, Rule
@@ -165,6 +168,50 @@ def test_numpy_scores_become_plain_floats() -> None:
         at=NOW,
     ).entries
     assert type(entry.probability) is float
+    assert [type(p) for p in run(scam=np.float32(0.5)).probabilities.values()] == [float]
+
+
+def test_a_decision_keeps_the_probabilities_it_was_made_from() -> None:
+    scores = {"scam": 0.91, "toxic": 0.0}
+    decision = run(**scores)
+    assert decision.probabilities == scores
+    assert decide_failed(region="US", policy=POLICY, reason="").probabilities == {}
+    assert (decision.adapter, decision.is_fallback) == ("", False)  # who judged is not for the policy to say
+
+
+@pytest.mark.parametrize(
+    ("region", "adapter", "fallback"),
+    [
+        ("ID", "region:ID", False),
+        ("ID", "task:moderation", True),
+        ("IN-GJ", "region:IN-GJ", False),
+        ("IN-GJ", "region:IN", True),
+        ("IN", "", False),  # nobody judged
+    ],
+)
+def test_another_regions_adapter_or_none_is_a_fallback(region: str, adapter: str, fallback: bool) -> None:
+    assert replace(run(region=region), adapter=adapter).is_fallback is fallback
+
+
+def test_versions_of_one_region_name_the_adapter_that_judged_it() -> None:
+    general, own, state = "task:moderation@1a", "region:ID@2b", "region:IN@3c"
+    slots = {"ID": "region:ID", "IN-GJ": "region:IN", "DE": "task:moderation", "FR": ""}
+    regions = tuple(replace(run(region=region), adapter=slot) for region, slot in slots.items())
+    versions = {"adapter": general, "adapter:region:ID": own, "adapter:region:IN": state, "policy_set": "shop@3"}
+    decision = Decision("a", "ok", None, None, regions, {}, None, versions)
+    assert [versions_in(decision, region) for region in regions] == [
+        {"adapter": adapter, "policy_set": "shop@3"} for adapter in (own, state, general, general)
+    ]
+    assert decision.versions is versions
+    assert len(versions) == 4  # as it was
+    older = replace(decision, versions={"policy_set": "shop@3"})
+    assert versions_in(older, regions[0]) == {"policy_set": "shop@3"}
+
+
+def test_the_key_of_an_adapter() -> None:
+    assert [adapter_key(slot) for slot in ("task:moderation", "region:IN-GJ", "")] == [
+        "adapter", "adapter:region:IN-GJ", "adapter",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("probability", [math.nan, math.inf, -math.inf, -0.001, 1.001])

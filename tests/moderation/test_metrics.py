@@ -92,6 +92,16 @@ def test_probabilities_fall_into_their_buckets() -> None:
     assert value(metrics, "wardline_probability_bucket", head="gambling", le="0.95") == 1
 
 
+def test_an_item_is_observed_once_with_its_first_regions_probabilities() -> None:
+    """Whatever the number of its regions, and whatever another adapter says in another of them."""
+    metrics = ModerationMetrics()
+    first = replace(region("DE"), probabilities={"gambling": 0.91, "scam": 0.01}, adapter="task:moderation")
+    others = [replace(region(f"ID-{i}"), probabilities={"gambling": 0.3}, adapter="region:ID") for i in range(9)]
+    metrics.count(decision(first, *others))
+    assert value(metrics, "wardline_probability_count", head="gambling") == 1
+    assert value(metrics, "wardline_probability_sum", head="gambling") == pytest.approx(0.91)
+
+
 def test_a_stage_is_measured_also_when_it_fails() -> None:
     """A slow failure is the one worth seeing."""
     metrics = ModerationMetrics()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import moderation
 from moderation.bank import StoredBank
-from moderation.classifier import Scores
+from moderation.classifier import SLOT, Scores
 from moderation.database import Database
 from moderation.decision import Action, Context, Decision
 from moderation.item import Item
@@ -24,7 +25,7 @@ from retrieval_shared.bundle import THRESHOLDS, Bundle, write_manifest
 from retrieval_shared.errors import BundleError, ScoringError
 
 PROBABILITY_NOISE = 1e-5
-"""Rounding alone: every text is read in a run of its own, whatever stands beside it."""
+"""Rounding alone: whatever shares a run with a text, each token is quantised by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,10 @@ def break_on(monkeypatch: pytest.MonkeyPatch, moderator: Moderator, word: str) -
     """Let scoring fail for every batch with a text that holds `word`."""
     score = moderator.classifier.score
 
-    def failing(texts: Sequence[str]) -> Scores:
+    def failing(texts: Sequence[str], slots: Sequence[Sequence[str]]) -> Scores:
         if any(word in text for text in texts):
             raise ScoringError("the encoder gave a value that is not finite")
-        return score(texts)
+        return score(texts, slots)
 
     monkeypatch.setattr(moderator.classifier, "score", failing)
 
@@ -72,6 +73,8 @@ def test_one_decision_per_item_and_region_in_order(moderator: Moderator) -> None
         for region in decision.decisions:
             fired = {entry.policy for entry in region.entries}
             assert fired == {head for head, p in decision.probabilities.items() if p >= 0.4}
+            assert region.probabilities == decision.probabilities  # none has an adapter of its own
+            assert (region.adapter, region.is_fallback) == (SLOT, True)
 
 
 def test_a_batch_is_near_one_by_one(moderator: Moderator) -> None:
@@ -160,16 +163,14 @@ def test_an_items_own_regions_win(moderator: Moderator) -> None:
 
 
 def test_context_reaches_the_decision(moderator: Moderator) -> None:
-    texts = {"body": "vodka shop casino free bet"}
-    plain, vouched = moderator.moderate(
-        [
-            Item(id="a", fields=texts, regions=("GB",)),
-            Item(id="a", fields=texts, regions=("GB",), context=Context(min_age=25)),
-        ],
-        explain=False,
+    texts = ["vodka shop casino free bet", "wine and tea", "win cash now", "smoke vape click here", "casino"]
+    contexts = [Context(), Context(min_age=25)]
+    plain, vouched = (
+        moderator.moderate([Item("a", {"body": text}, ("GB",), context=context) for text in texts], explain=False)
+        for context in contexts
     )
-    assert any("age" in reason for reason in plain.decisions[0].reasons)
-    assert not any("age" in reason for reason in vouched.decisions[0].reasons)
+    assert any("age" in reason for decision in plain for reason in decision.decisions[0].reasons)
+    assert not any("age" in reason for decision in vouched for reason in decision.decisions[0].reasons)
 
 
 HARD = {
@@ -244,6 +245,7 @@ def test_scoring_failure_escalates_and_is_marked(moderator: Moderator, monkeypat
             assert region.action is Action.ESCALATE
             assert region.degraded
             assert "not finite" in region.reasons[0]
+            assert (region.probabilities, region.adapter, region.is_fallback) == ({}, "", False)
 
 
 def test_a_text_the_encoder_fails_on_takes_no_neighbour_with_it(
@@ -285,11 +287,21 @@ def test_an_ad_in_a_language_the_model_does_not_read_is_not_approved(tiny_bundle
 
 def test_versions_name_everything_a_decision_depends_on(moderator: Moderator, tiny_bundle: Bundle) -> None:
     [decision] = moderator.moderate([{"text": "tea"}], ["DE"], explain=False)
-    assert decision.versions == moderator.versions
+    assert decision.versions == {key: value for key, value in moderator.versions.items() if ":" not in key}
     assert {"encoder", "adapter", "heads", "calibration", "thresholds", "policy_set"} <= set(decision.versions)
     assert decision.versions["thresholds"].startswith("thr_")
     assert decision.versions["policy_set"] == "ads-default@2"
     assert tiny_bundle.manifest.digest[:12] in decision.versions["bundle"]
+    assert decision.versions["adapter"] == f"{SLOT}@{moderator.adapters[0].version}"
+
+
+def test_another_head_is_another_version_of_the_heads_alone(tiny_bundle: Bundle, moderator: Moderator) -> None:
+    manifest = tiny_bundle.manifest
+    name = next(name for name in manifest.files if name.startswith("heads/drugs/"))
+    files = {**manifest.files, name: "f" * 64}
+    other = Moderator(replace(tiny_bundle, manifest=replace(manifest, files=files)), policy=moderator.policy)
+    changed = {key for key, value in moderator.versions.items() if other.versions[key] != value}
+    assert changed == {"bundle", "heads"}
 
 
 RULES = read_rule_set("""\

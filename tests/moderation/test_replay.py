@@ -16,7 +16,7 @@ from moderation.policy import Policy
 from moderation.policy_document import load_policy
 from moderation.policy_store import PolicyStore
 from moderation.replay import backtest, decide_again, replay
-from moderation.review.queue import ReviewQueue
+from moderation.review.queue import ReviewQueue, entry_json
 from moderation.review.store import Store
 from moderation.signals import Signal, apply_signals
 from moderation.thresholds import HeadThreshold, Thresholds
@@ -105,6 +105,76 @@ def test_ten_thousand_decisions_replay_through_a_change_and_back(store: Store) -
     assert len(rows) == 10_000
     assert {row.action for row in rows} == set(Action)
     assert list(replay(rows, policies)) == []
+
+
+def judged(store: Store, thresholds: Thresholds, *, n: int) -> None:
+    """Log n items for Germany, Indonesia and an Indian state; an adapter of Indonesia's sees drugs there alone."""
+    policy, rng = load_policy(), np.random.default_rng(4)
+    versions = {
+        "policy_set": policy.ref, "policy_digest": policy.digest[:12], "thresholds": thresholds.id,
+        "adapter": "task:moderation@a1", "adapter:region:ID": "region:ID@b2",
+    }  # fmt: skip
+    made, items = [], []
+    for k in range(n):
+        general = {head.name: float(p) for head, p in zip(policy.heads, rng.uniform(0, 0.6, 16), strict=True)}
+        regions = []
+        for region, slot in (("DE", "task:moderation"), ("ID", "region:ID"), ("IN-GJ", "task:moderation")):
+            scores = {**general, "drugs": 0.95} if slot == "region:ID" else {**general, "drugs": 0.05}
+            decided = decide(scores, region=region, policy=policy, thresholds=thresholds, context=Context(), at=AT)
+            regions.append(replace(decided, adapter=slot))
+        english = Language("en", 0.97, True)
+        decision = Decision(
+            str(k), "ok", None, english, tuple(regions), regions[0].probabilities, None, versions, decided_at=AT
+        )
+        made.append(decision)
+        items.append(Item(id=str(k), fields={"text": "x"}, regions=("DE", "ID", "IN-GJ")))
+    ReviewQueue(store, clock=lambda: AT).record(made, items, keep_text=False)
+
+
+def test_a_region_replays_under_what_its_own_adapter_said(store: Store) -> None:
+    policies, thresholds = PolicyStore(store.database, [load_policy()]), cuts(0.3, 0.7)
+    policies.remember(thresholds)
+    judged(store, thresholds, n=40)
+    rows = list(store.decision_rows())
+    fired = {
+        region: {entry["policy"] for row in rows if row.region == region for entry in row.entries}
+        for region in ("DE", "ID", "IN-GJ")
+    }
+    assert [("drugs" in heads) for heads in fired.values()] == [False, True, False]
+    assert {row.action for row in rows if row.region == "ID"} == {Action.REJECT}
+    assert {row.versions["adapter"] for row in rows if row.region == "ID"} == {"region:ID@b2"}
+    assert {row.versions["adapter"] for row in rows if row.region != "ID"} == {"task:moderation@a1"}
+    assert list(replay(rows, policies)) == []
+    same = backtest(rows, policy=load_policy(), thresholds=thresholds)
+    assert (same.decisions, same.flips, same.topics) == (120, 0, {})
+    # The adapter is what changed the action: what the first region was judged by makes another decision of the row.
+    germany, indonesia, _ = rows[:3]
+    swapped = [replace(indonesia, probabilities=germany.probabilities)]
+    assert {each.what for each in replay(swapped, policies)} >= {"action", "entries", "reasons"}
+
+
+def test_rows_of_older_releases_replay(store: Store) -> None:
+    """One set of probabilities stood in the rows of all regions, and the graph's hash for the adapter's version."""
+    policy, thresholds = load_policy(), cuts(0.3, 0.7)
+    policies = PolicyStore(store.database, [policy])
+    policies.remember(thresholds)
+    scores = {head.name: 0.05 for head in policy.heads} | {"gambling": 0.9, "scam": 0.4}
+    rows = []
+    for region in REGIONS:
+        found = decide(scores, region=region, policy=policy, thresholds=thresholds, context=Context(), at=AT)
+        rows.append(
+            {
+                "item_id": "old", "text_sha256": "0" * 64, "region": region, "policy": policy.ref,
+                "action": found.action.value, "probabilities": scores, "context": {}, "degraded": False,
+                "versions": {"policy_set": policy.ref, "thresholds": thresholds.id, "adapter": "task:moderation@a1"},
+                "entries": [entry_json(entry) for entry in found.entries], "reasons": list(found.reasons),
+                "created_at": AT,
+            }
+        )  # fmt: skip
+    store.append(rows, [])
+    stored = list(store.decision_rows())
+    assert len({row.action for row in stored}) > 1
+    assert list(replay(stored, policies)) == []
 
 
 def test_what_does_not_come_out_again_is_named(store: Store) -> None:

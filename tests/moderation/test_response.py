@@ -11,7 +11,7 @@ import pytest
 from moderation.decision import Action, Decision, Entry, Evidence, ItemError, RegionDecision
 from moderation.item import Item
 from moderation.policy import Constraint, Effect
-from moderation.response import ErrorResult, ModerateResponse, UsageResponse, offset_in, render_decision
+from moderation.response import ErrorResult, ModerateResponse, OkResult, UsageResponse, offset_in, render_decision
 from moderation.schema import OffsetUnit
 from moderation.signals import Signal
 from retrieval_shared.language import Language
@@ -19,6 +19,9 @@ from retrieval_shared.text import Obfuscation
 
 TEXT = "\U0001f37a B\u00e4r 5\u20ac"  # emoji: 1 code point, 2 UTF-16 units, 4 bytes
 ITEM = Item(id="ad-1", fields={"body": TEXT}, regions=("DE",))
+VERSIONS = {
+    "policy_set": "ads-default@1", "adapter": "task:moderation@a1", "adapter:region:DE": "region:DE@b2",
+}  # fmt: skip
 
 
 def decided() -> Decision:
@@ -38,7 +41,10 @@ def decided() -> Decision:
     )
     found = Signal("rule", "shop@1/beer", "alcohol_tobacco", "evidence", evidence=(replace(evidence, source="rule"),))
     signals = (found, Signal("rule", "shop@1/new", "scam", "reject", mode="shadow"))
-    region = RegionDecision("DE", "DE", Action.LIMIT, (entry,), ("alcohol_tobacco: age 18",), False, "rev_1", signals)
+    region = RegionDecision(
+        "DE", "DE", Action.LIMIT, (entry,), ("alcohol_tobacco: age 18",), False, "rev_1", signals,
+        probabilities={"alcohol_tobacco": 0.91}, adapter="region:DE",
+    )  # fmt: skip
     return Decision(
         id="ad-1",
         status="ok",
@@ -47,7 +53,7 @@ def decided() -> Decision:
         decisions=(region,),
         probabilities={"alcohol_tobacco": 0.91},
         obfuscation=Obfuscation(0.8, ("zero_width", "leet")),
-        versions={"policy_set": "ads-default@1"},
+        versions=VERSIONS,
     )
 
 
@@ -76,6 +82,8 @@ def test_the_shape_is_the_documented_one() -> None:
                 "action": "limit",
                 "review_id": "rev_1",
                 "policy_region": "DE",
+                "adapter": "region:DE@b2",
+                "adapter_fallback": False,
                 "reasons": ["alcohol_tobacco: age 18"],
                 "degraded": False,
                 "entries": [
@@ -107,8 +115,26 @@ def test_the_shape_is_the_documented_one() -> None:
         "duplicates": None,
         "degraded": False,
         "truncated": False,
-        "versions": {"policy_set": "ads-default@1"},
+        "versions": VERSIONS,
     }
+
+
+@pytest.mark.parametrize(
+    ("region", "slot", "adapter", "fallback"),
+    [
+        ("DE", "region:DE", "region:DE@b2", False),
+        ("DE-BY", "region:DE", "region:DE@b2", True),
+        ("US", "task:moderation", "task:moderation@a1", True),
+        ("US", "", None, False),
+    ],
+)
+def test_a_region_tells_the_adapter_that_judged_it(region: str, slot: str, adapter: str | None, fallback: bool) -> None:
+    """A state without an adapter of its own says so; where nothing was scored, nobody judged."""
+    made = decided()
+    judged = replace(made.decisions[0], region=region, adapter=slot)
+    result = render_decision(replace(made, decisions=(judged,)), ITEM, offset_unit="codepoint")
+    assert isinstance(result, OkResult)
+    assert (result.decisions[0].adapter, result.decisions[0].adapter_fallback) == (adapter, fallback)
 
 
 @pytest.mark.parametrize(("unit", "start", "end"), [("codepoint", 2, 5), ("utf16", 3, 6), ("byte", 5, 9)])

@@ -24,6 +24,7 @@ from retrieval_shared.records import RecordFailure
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
 SECRET = "Unverwechselbarer Anzeigentext"
 VERSIONS = {"policy_set": "ads-default@1", "encoder": "e1"}
+PROBABILITIES = {"gambling": 0.7, "drugs": 0.1}
 
 
 @pytest.fixture
@@ -57,7 +58,9 @@ def region(code: str, action: Action) -> RegionDecision:
         reason="gambling: unsure",
     )
     entries = () if action is Action.APPROVE else (entry,)
-    return RegionDecision(code, code, action, entries, tuple(e.reason for e in entries), degraded=False)
+    return RegionDecision(
+        code, code, action, entries, tuple(e.reason for e in entries), degraded=False, probabilities=PROBABILITIES
+    )
 
 
 def decision(item_id: str = "ad-1", *, de: Action = Action.ESCALATE, us: Action = Action.APPROVE) -> Decision:
@@ -67,7 +70,7 @@ def decision(item_id: str = "ad-1", *, de: Action = Action.ESCALATE, us: Action 
         error=None,
         language=Language("de", 0.9, True),
         decisions=(region("DE", de), region("US", us)),
-        probabilities={"gambling": 0.7, "drugs": 0.1},
+        probabilities=PROBABILITIES,
         obfuscation=None,
         versions=VERSIONS,
         text_sha256="ab" * 32,
@@ -100,6 +103,27 @@ def test_every_region_is_logged_and_only_escalations_are_filed(queue: ReviewQueu
     assert told == replace(
         decision(), decisions=(replace(decision().decisions[0], review_id=escalated.review_id), approved)
     )
+
+
+def test_each_region_is_stored_as_it_was_judged_and_by_whom(queue: ReviewQueue) -> None:
+    in_germany, in_america = {"gambling": 0.7, "drugs": 0.1}, {"gambling": 0.2, "drugs": 0.9}
+    made = replace(
+        decision(us=Action.ESCALATE),
+        decisions=(
+            replace(region("DE", Action.ESCALATE), probabilities=in_germany, adapter="task:moderation"),
+            replace(region("US", Action.ESCALATE), probabilities=in_america, adapter="region:US"),
+        ),
+        versions={**VERSIONS, "adapter": "task:moderation@a1", "adapter:region:US": "region:US@b2"},
+    )
+    queue.record([made], [item()], keep_text=False)
+    rows = list(queue.store.decision_rows())
+    assert [row.probabilities for row in rows] == [in_germany, in_america]
+    assert [row.versions for row in rows] == [
+        {**VERSIONS, "adapter": "task:moderation@a1"},
+        {**VERSIONS, "adapter": "region:US@b2"},
+    ]
+    reviews = {filed.review.region: filed.review.probabilities for filed in queue.pending()}
+    assert reviews == {"DE": in_germany, "US": in_america}
 
 
 def test_same_item_again_is_logged_again_and_filed_once(queue: ReviewQueue) -> None:
@@ -145,8 +169,11 @@ def test_item_error_is_passed_on_and_not_logged(queue: ReviewQueue) -> None:
 
 def test_unscored_item_is_filed_degraded(queue: ReviewQueue) -> None:
     failed = RegionDecision("DE", "DE", Action.ESCALATE, (), ("not scored: no memory",), degraded=True)
-    queue.record([replace(decision(), decisions=(failed,), probabilities={}, degraded=True)], [item()], keep_text=False)
+    made = replace(decision(), decisions=(failed,), probabilities={}, degraded=True)
+    queue.record([replace(made, versions={**VERSIONS, "adapter": "task:moderation@a1"})], [item()], keep_text=False)
     [filed] = queue.pending()
+    [row] = queue.store.decision_rows()
+    assert (row.probabilities, row.versions["adapter"]) == ({}, "task:moderation@a1")
     assert (filed.review.degraded, filed.review.priority, filed.review.reasons) == (
         True,
         2.0,
