@@ -187,16 +187,19 @@ def serving(
     requests: Annotated[int, typer.Option(help="Single texts per stack and round.")] = 200,
     explained: Annotated[int, typer.Option(help="Single texts with evidence, per round.")] = 100,
     rounds: Annotated[int, typer.Option(help="Rounds, unless the time runs out before.")] = 3,
-    limit_s: Annotated[int, typer.Option(help="No round starts that would not end in so many seconds.")] = 340,
-    peers: Annotated[bool, typer.Option(help="Measure other stacks too, in an environment of their own.")] = True,
+    limit_s: Annotated[int, typer.Option(help="No round starts that would not end in so many seconds.")] = 1_200,
+    load_requests: Annotated[int, typer.Option(help="Requests of each of the four levels of the load.")] = 2_000,
+    load_limit_s: Annotated[int, typer.Option(help="Seconds after which a level of the load sends no more.")] = 120,
+    peers: Annotated[bool, typer.Option(help="Measure other stacks too, in environments of their own.")] = True,
+    load: Annotated[bool, typer.Option(help="Measure the service under load too, with many clients at once.")] = True,
     torch_index: Annotated[str | None, typer.Option(help="Index with builds of torch for the peers.")] = None,
 ) -> None:
-    """Measure the service: latency, throughput, memory and start-up beside other stacks."""
+    """Measure the service: latency, throughput, memory and start-up beside other stacks, and the service under load."""
     from eval.serving import BenchOptions, run_bench, write_bench
 
     options = BenchOptions(
         bundle=bundle, seed=seed, texts=texts, requests=requests, explained=explained, rounds=rounds, limit_s=limit_s,
-        peers=peers, torch_index=torch_index,
+        load_requests=load_requests, load_limit_s=load_limit_s, peers=peers, load=load, torch_index=torch_index,
     )  # fmt: skip
     with _progress() as progress:
         report = run_bench(options, progress=progress)

@@ -1,4 +1,4 @@
-"""The serving bench: latency, throughput, memory and start-up of the service beside other stacks, in one bounded run.
+"""The serving bench: latency, throughput, memory, start-up and load of the service beside other stacks, in one run.
 
 Every stack is a process of its own on one thread; rounds interleave them (A B C A B C ...), so that a machine that gets
 slower gets slower for all. Figures are medians over rounds with the least and the greatest; ratios are taken
@@ -18,15 +18,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from eval.bench import summary
-from eval.bench.environment import FOLDER, prepare
+from eval.bench import load, load_summary, summary, throughput
 from eval.bench.machine import Machine, this_machine
 from eval.bench.page import page
+from eval.bench.preparation import MINILM, QUANTISED, export_peers, prepare_peers
 from eval.bench.processes import Processes
 from eval.bench.stacks import HTTP, STACKS, WARDLINE, Stack
 from eval.bench.texts import BenchTexts, Ends, make_texts, read_ads
 from eval.peers.measure import Figures, Job
-from eval.peers.minilm import GRAPH
 from eval.report import ReportFiles, write_report
 from retrieval_shared.bundle import TOKENIZER, Bundle, load_bundle
 from retrieval_shared.errors import WardlineError
@@ -42,17 +41,21 @@ BOUNDS = {
     "explained": (10, 2_000),
     "rounds": (1, 9),
     "limit_s": (30, 1_800),
+    "load_requests": (20, 20_000),
+    "load_limit_s": (10, 600),
 }
 """Least and greatest value of each count: a bench ends."""
-MINILM = FOLDER / "minilm"
 GRACE_S = 20
 """Seconds a round may take longer than the longest before it; then its process is ended and the bench fails."""
-EXPORT_TIMEOUT_S = 900
 DECIDING_TIMEOUT_S = 300
 DECIDING = {"decisions": 100_000, "signals": {"terms": 10_000, "words": 60, "entries": 100_000, "ads": 500}}
 """Stored decisions of the backtest, and how much rules and the bank have to search."""
+LOAD_GRACE_S = 120
+"""Seconds that starting the service, warming up and the last answers of the load may take beyond its levels."""
 LEAST_AGREEMENT = 0.999
 """Cosine of two peers' vectors of one text: they read the same weights in the same precision."""
+LEAST_AGREEMENT_INT8 = 0.9
+"""The same for a peer with int8 weights beside one with float32: it rounds, but reads the same texts."""
 NAME = "serving"
 
 
@@ -76,10 +79,16 @@ class BenchOptions:
     """Single texts with evidence, per round."""
     rounds: int = 3
     """Rounds, unless the time runs out before."""
-    limit_s: int = 340
-    """Seconds after which no round starts that would not end in time; making the peers' environment is not counted."""
+    limit_s: int = 1_200
+    """Seconds after which no round starts that would not end in time; environments and load are not counted."""
+    load_requests: int = 2_000
+    """Requests of each level of the load."""
+    load_limit_s: int = 120
+    """Seconds after which a level sends no more."""
     peers: bool = True
     """Whether other stacks are measured, too."""
+    load: bool = True
+    """Whether the service is measured under load, too."""
     torch_index: str | None = None
     """Index to install the peers' torch from; None: pip's own."""
 
@@ -100,13 +109,14 @@ class BenchOptions:
             for field in dataclasses.fields(self)
             if field.name in {*BOUNDS, "seed"} and getattr(self, field.name) != field.default
         ]
-        return " ".join(["python wardline.py eval serving", *given, *([] if self.peers else ["--no-peers"])])
+        left_out = [f"--no-{name}" for name in ("peers", "load") if not getattr(self, name)]
+        return " ".join(["python wardline.py eval serving", *given, *left_out])
 
 
 def run_bench(options: BenchOptions, *, progress: Progress | None = None) -> dict[str, Any]:
     """Return the serving report.
 
-    Makes the peers' environment first where it is missing (minutes, a download). Listens on loopback only.
+    Makes the peers' environments first where they are missing (minutes, a download). Listens on loopback only.
 
     Raises:
         BundleError: the bundle is missing or damaged.
@@ -118,10 +128,10 @@ def run_bench(options: BenchOptions, *, progress: Progress | None = None) -> dic
     texts = make_texts(read_ads(), n=options.texts, seed=options.seed, ends=token_ends(bundle))
     stacks = [stack for stack in STACKS if options.peers or not stack.is_peer]
     with tempfile.TemporaryDirectory(prefix="wardline-bench-") as folder:
-        python = _prepare_peers(options, say) if options.peers else None
-        processes = Processes(bundle=bundle.path.resolve(), peers_python=python, folder=Path(folder))
-        if options.peers and not (MINILM / GRAPH).is_file():
-            processes.run("eval.peers.minilm", {"out": str(MINILM)}, timeout_s=EXPORT_TIMEOUT_S, peer=True)
+        pythons = prepare_peers(options.torch_index, say) if options.peers else {}
+        processes = Processes(bundle=bundle.path.resolve(), folder=Path(folder), pythons=pythons)
+        if options.peers:
+            export_peers(processes, machine)
         start = time.monotonic()
         rounds = measure_rounds(options, texts, stacks=stacks, measure=processes.measure, progress=say)
         took_s = time.monotonic() - start
@@ -133,9 +143,11 @@ def run_bench(options: BenchOptions, *, progress: Progress | None = None) -> dic
             timeout_s=DECIDING_TIMEOUT_S,
         )  # fmt: skip
         say("deciding", 1, 1)
+        under_load = _measure_load(options, processes, texts, say) if options.load else None
     check_peers(rounds[0], stacks)
     return build_report(
-        options, rounds, deciding, stacks=stacks, texts=texts, bundle=bundle, machine=machine, took_s=took_s
+        options, rounds, deciding, under_load=under_load, stacks=stacks, texts=texts, bundle=bundle, machine=machine,
+        took_s=took_s,
     )  # fmt: skip
 
 
@@ -168,14 +180,17 @@ def measure_rounds(
 
 
 def check_peers(figures: dict[str, Figures], stacks: Sequence[Stack]) -> None:
-    """Return when the peers gave the same vectors for the same texts.
+    """Return when the peers gave the same vectors for the same texts, those with int8 weights nearly the same.
 
     Raises:
         WardlineError: they did not, so at least one of them does not do the work it is measured for.
     """
-    least = summary.agreement(figures, stacks)
-    if least is not None and least < LEAST_AGREEMENT:
-        raise WardlineError(f"the peers' vectors differ: cosine {least:.4f}, allowed {LEAST_AGREEMENT} and up")
+    for least, allowed, whose in (
+        (summary.agreement(figures, stacks), LEAST_AGREEMENT, "the peers'"),
+        (summary.agreement_int8(figures, stacks), LEAST_AGREEMENT_INT8, "the int8 peers'"),
+    ):
+        if least is not None and least < allowed:
+            raise WardlineError(f"{whose} vectors differ: cosine {least:.4f}, allowed {allowed} and up")
 
 
 def job_of(options: BenchOptions, texts: BenchTexts, *, single: bool) -> Job:
@@ -186,6 +201,7 @@ def job_of(options: BenchOptions, texts: BenchTexts, *, single: bool) -> Job:
         "requests": options.requests if single else 0,
         "explained": options.explained,
         "minilm": str(MINILM),
+        "quantised": str(QUANTISED),
     }
 
 
@@ -194,6 +210,7 @@ def build_report(
     rounds: Sequence[dict[str, Figures]],
     deciding: Figures,
     *,
+    under_load: Figures | None = None,
     stacks: Sequence[Stack],
     texts: BenchTexts,
     bundle: Bundle,
@@ -201,7 +218,7 @@ def build_report(
     took_s: float,
 ) -> dict[str, Any]:
     """Return the report document; everything in it is JSON once `eval.document.plain` has passed over it."""
-    lengths = sorted(len(text) for text in texts.batch)
+    loaded = load_summary.summary(under_load) if under_load is not None else None
     return {
         "title": "Wardline: serving",
         "created": datetime.now(UTC).date().isoformat(),
@@ -214,30 +231,46 @@ def build_report(
             "versions": rounds[0][WARDLINE].get("bundle_versions", {}),
         },
         "machine": machine,
-        "settings": {
-            "threads": 1,
-            "workers": 1,
-            "clients": 1,
-            "requests": options.requests,
-            "explained": options.explained,
-            "rounds": len(rounds),
-            "rounds_wanted": options.rounds,
-            "took_s": took_s,
-        },
-        "texts": {
-            "digest": texts.digest,
-            "ads": len(texts.ads),
-            "characters": {"median": lengths[len(lengths) // 2], "max": lengths[-1], "sum": sum(lengths)},
-        },
-        "targets": summary.targets(rounds, deciding),
+        "settings": _settings(options, rounds=len(rounds), took_s=took_s),
+        "texts": _texts(texts),
+        "targets": [
+            *summary.targets(rounds, deciding),
+            *throughput.targets(rounds, stacks),
+            *(load_summary.targets(loaded) if loaded is not None else ()),
+        ],
         "stacks": summary.stack_records(rounds, stacks),
+        "throughput": throughput.records(rounds, stacks),
+        "lead": throughput.lead(rounds, stacks),
         "ratios": summary.ratio_records(rounds, stacks),
         "overhead": summary.overhead(rounds),
         "evidence": [summary.evidence(rounds, key) for key in (HTTP, WARDLINE)],
         "deciding": summary.deciding(deciding),
+        "load": loaded,
         "connections": max(int(each[HTTP]["connections"]) for each in rounds),
         "peers_agree": summary.agreement(rounds[0], stacks),
+        "peers_agree_int8": summary.agreement_int8(rounds[0], stacks),
     }
+
+
+def _settings(options: BenchOptions, *, rounds: int, took_s: float) -> dict[str, Any]:
+    """Return how the rounds were measured."""
+    return {
+        "threads": 1,
+        "workers": 1,
+        "clients": 1,
+        "requests": options.requests,
+        "explained": options.explained,
+        "rounds": rounds,
+        "rounds_wanted": options.rounds,
+        "took_s": took_s,
+    }
+
+
+def _texts(texts: BenchTexts) -> dict[str, Any]:
+    """Return what was read, the lengths of the batch in characters."""
+    lengths = sorted(len(text) for text in texts.batch)
+    characters = {"median": lengths[len(lengths) // 2], "max": lengths[-1], "sum": sum(lengths)}
+    return {"digest": texts.digest, "ads": len(texts.ads), "characters": characters}
 
 
 def write_bench(report: dict[str, Any], folder: Path) -> ReportFiles:
@@ -253,11 +286,19 @@ def token_ends(bundle: Bundle) -> Ends:
     return lambda text: [end for _, end in tokenizer.encode(text, add_special_tokens=False).offsets]
 
 
-def _prepare_peers(options: BenchOptions, progress: Progress) -> Path:
-    progress("the peers' environment", 0, 1)
-    python = prepare(torch_index=options.torch_index)
-    progress("the peers' environment", 1, 1)
-    return python
+def _measure_load(options: BenchOptions, processes: Processes, texts: BenchTexts, progress: Progress) -> Figures:
+    progress("under load", 0, 1)
+    levels = len(load.CLIENTS) + 1
+    job = {
+        "ads": list(texts.ads),
+        "requests": options.load_requests,
+        "limit_s": options.load_limit_s,
+        "seed": options.seed,
+    }
+    timeout_s = levels * (options.load_limit_s + LOAD_GRACE_S)
+    figures = processes.measure_load(job, workers=load.WORKERS, timeout_s=timeout_s)
+    progress("under load", 1, 1)
+    return figures
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:

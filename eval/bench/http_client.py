@@ -13,6 +13,11 @@ from retrieval_shared.errors import WardlineError
 
 TIMEOUT_S = 60
 HEADERS = {"Content-Type": "application/json"}
+PATH = "/v1/ads:moderate"
+OK = "ok"
+"""The outcome of a request whose ad was decided, with the model."""
+DECIDED, DEGRADED = b'"status":"ok"', b'"degraded":true'
+"""What an answer about one ad must hold and must not: to look for that costs a busy client next to nothing."""
 
 
 class Client:
@@ -30,15 +35,50 @@ class Client:
         Raises:
             WardlineError: the status is not 200.
         """
-        self._connection.request("POST", "/v1/ads:moderate", body, HEADERS)
+        status, content = self._exchange("POST", PATH, body)
+        if status != 200:
+            raise WardlineError(f"the service answered {status}: {content[:300]!r}")
+        return content
+
+    def outcome(self, body: bytes) -> str:
+        """Return `ok` when the one ad in `body` was decided, else what happened; never raises for want of an answer."""
+        try:
+            return outcome_of(*self._exchange("POST", PATH, body))
+        except (OSError, http.client.HTTPException) as error:
+            self.close()  # the next request opens it again
+            return f"no answer: {type(error).__name__}"
+
+    def touch(self) -> None:
+        """Ask whether the process at the other end lives, so that one has taken the connection."""
+        self._exchange("GET", "/livez", None)
+
+    @property
+    def local_port(self) -> int:
+        """Return the port of this end of the open connection."""
+        return int(self._connection.sock.getsockname()[1])
+
+    def open(self) -> None:
+        """Open the connection."""
+        self._connection.connect()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        self._connection.request(method, path, body, HEADERS)
         if self._connection.sock is not self._socket:
             self._socket = self._connection.sock
             self.connections += 1
         answer = self._connection.getresponse()
-        content = answer.read()
-        if answer.status != 200:
-            raise WardlineError(f"the service answered {answer.status}: {content[:300]!r}")
-        return content
+        return answer.status, answer.read()
+
+
+def outcome_of(status: int, content: bytes) -> str:
+    """Return `ok` for an answer in which the ad was decided with the model, else what is wrong with it."""
+    if status != 200:
+        return f"status {status}"
+    return OK if DECIDED in content and DEGRADED not in content else "not decided"
 
 
 def is_flagged(answer: bytes) -> list[bool]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Any
-
+from eval.bench.load_page import load_section
+from eval.bench.spreads import Part, spread
+from eval.bench.throughput_page import throughput_section
 from eval.document import plain
 from eval.page import Section, SectionBuilder, render
-
-Part = Mapping[str, Any]
 
 FIGURES = (
     ("p50_ms", "p50, ms", 2),
@@ -21,7 +18,6 @@ FIGURES = (
     ("ready_s", "ready, s", 2),
 )
 """Key in the document, heading, decimals."""
-BAR_HEIGHT, LABEL_WIDTH, BAR_WIDTH = 26, 270, 360
 
 
 def page(report: Part) -> str:
@@ -39,8 +35,10 @@ def page(report: Part) -> str:
     parts = [
         _targets(document),
         _stacks(document),
+        throughput_section(document),
         _ratios(document),
         _latency(document),
+        load_section(document),
         _deciding(document),
         _method(document),
     ]
@@ -49,7 +47,7 @@ def page(report: Part) -> str:
 
 def _targets(document: Part) -> Section:
     rows = [
-        [t["name"], f"{t['value']:.2f} {t['unit']}", f"{t['limit']:g} {t['unit']}", "yes" if t["met"] else "NO"]
+        [t["name"], f"{t['value']:.2f} {t['unit']}", _limit(t), "yes" if t["met"] else "NO"]
         for t in document["targets"]
     ]
     return (
@@ -57,6 +55,10 @@ def _targets(document: Part) -> Section:
         .table(["what", "median of rounds", "limit", "met"], rows, caption="Measured in this run.")
         .build()
     )
+
+
+def _limit(target: Part) -> str:
+    return f"{'at least' if target['at_least'] else 'at most'} {target['limit']:g} {target['unit']}"
 
 
 def _stacks(document: Part) -> Section:
@@ -71,9 +73,6 @@ def _stacks(document: Part) -> Section:
         caption="Median over rounds (least to greatest). p50 and p99: single texts of 64 tokens. MB: resident, 10^6 "
         f"bytes. Ready: from the process's start to its first answer. Batch: n = {document['n']} texts.",
     )
-    values = [(stack["title"], stack["figures"]["texts_per_s"]) for stack in stacks]
-    caption = f"Texts per second in batch. Median over rounds, n = {document['n']}; the line spans least to greatest."
-    built.figure(bars(values), caption=caption)
     for stack in stacks:
         versions = ", ".join(f"{name} {value}" for name, value in stack["versions"].items())
         built.text(f"{stack['title']}: {stack['what']}{'. ' + versions if versions else ''}.")
@@ -92,11 +91,13 @@ def _ratios(document: Part) -> Section:
     ]
     built.text(
         "Taken within rounds; median (least to greatest). Above 1 is better for texts/s, below 1 for the rest. "
-        "Ours reads an int8 graph with 16 heads; the peers read the float32 encoder alone."
+        "Ours reads an int8 graph with 16 heads; the peers read the encoder alone."
     )
     built.table(["ours / theirs", *(heading for _, heading in shown)], rows, caption="Ratios; 1 means equal.")
     if document["peers_agree"] is not None:
-        built.text(f"Least cosine between two peers' vectors of one text: {document['peers_agree']:.4f}.")
+        built.text(f"Least cosine between two float32 peers' vectors of one text: {document['peers_agree']:.4f}.")
+    if document["peers_agree_int8"] is not None:
+        built.text(f"Least cosine of an int8 peer's vector to the float32 one's: {document['peers_agree_int8']:.4f}.")
     return built.build()
 
 
@@ -168,32 +169,4 @@ def _method(document: Part) -> Section:
             f"{texts['characters']['max']} characters). sha256 over all texts: {texts['digest']}."
         )
         .build()
-    )
-
-
-def spread(value: Part | None, digits: int) -> str:
-    """Return `median (least to greatest)`; a dash for a missing value, the median alone for one round."""
-    if value is None:
-        return "–"
-    middle, low, high = (f"{value[name]:.{digits}f}" for name in ("median", "min", "max"))
-    return middle if len(value["rounds"]) == 1 else f"{middle} ({low} to {high})"
-
-
-def bars(values: Sequence[tuple[str, Part]]) -> str:
-    """Return horizontal bars as SVG: one per label, with its least and greatest round."""
-    longest = max(value["max"] for _, value in values)
-    rows = []
-    for i, (label, value) in enumerate(values):
-        y, scale = i * BAR_HEIGHT, BAR_WIDTH / longest
-        low, middle, high = (LABEL_WIDTH + scale * value[name] for name in ("min", "median", "max"))
-        rows.append(
-            f'<text x="{LABEL_WIDTH - 8}" y="{y + 17}" text-anchor="end">{escape(label)}</text>'
-            f'<rect x="{LABEL_WIDTH}" y="{y + 5}" width="{middle - LABEL_WIDTH:.1f}" height="16" fill="#2f5d8a"/>'
-            f'<path d="M{low:.1f} {y + 13}H{high:.1f}" stroke="#222222" stroke-width="1.5"/>'
-            f'<text x="{high + 6:.1f}" y="{y + 17}">{value["median"]:.1f}</text>'
-        )
-    width, height = LABEL_WIDTH + BAR_WIDTH + 60, BAR_HEIGHT * len(values)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'font-family="sans-serif" font-size="12" role="img">{"".join(rows)}</svg>'
     )

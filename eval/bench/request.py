@@ -11,9 +11,11 @@ MAX_ITEMS = 256
 """Items of one request: what the service takes at most."""
 
 
-def single_bodies(ads: Sequence[str], *, n: int, explain: str, run: str) -> list[bytes]:
+def single_bodies(
+    ads: Sequence[str], *, n: int, explain: str, run: str, regions: Sequence[str] = (REGION,)
+) -> list[bytes]:  # fmt: skip
     """Return n requests of one ad each, the ads in turn, every item under an id of its own."""
-    return [_body([ads[i % len(ads)]], first=i, explain=explain, run=run) for i in range(n)]
+    return [_body([ads[i % len(ads)]], first=i, explain=explain, run=run, regions=regions) for i in range(n)]
 
 
 def batch_bodies(texts: Sequence[str], *, run: str) -> list[bytes]:
@@ -21,8 +23,10 @@ def batch_bodies(texts: Sequence[str], *, run: str) -> list[bytes]:
     return [_body(texts[i : i + MAX_ITEMS], first=i, explain="none", run=run) for i in range(0, len(texts), MAX_ITEMS)]
 
 
-def _body(texts: Sequence[str], *, first: int, explain: str, run: str) -> bytes:
+def _body(
+    texts: Sequence[str], *, first: int, explain: str, run: str, regions: Sequence[str] = (REGION,)
+) -> bytes:  # fmt: skip
     items = [
-        {"id": f"{run}-{first + i}", "fields": {"text": text}, "regions": [REGION]} for i, text in enumerate(texts)
+        {"id": f"{run}-{first + i}", "fields": {"text": text}, "regions": list(regions)} for i, text in enumerate(texts)
     ]
     return json.dumps({"items": items, "explain": explain}).encode()

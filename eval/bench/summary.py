@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from eval.bench.stacks import HTTP, WARDLINE, Stack
+from eval.bench.stacks import FLOAT32, HTTP, INT8, WARDLINE, Stack
 from eval.metrics.timing import Spread, difference, percentile, ratio, spread
 
 Round = Mapping[str, Mapping[str, Any]]
@@ -29,13 +30,15 @@ class Target:
     name: str
     """What is held."""
     value: float
-    """The median over rounds."""
+    """The median over rounds, where there are some."""
     limit: float
-    """What it must not exceed."""
+    """What it must not exceed; with `at_least`, what it must reach."""
     unit: str
     """Of both."""
     met: bool
-    """Whether the median stays within the limit."""
+    """Whether the value keeps to the limit."""
+    at_least: bool = False
+    """Whether more is better."""
 
 
 def p50(figures: Mapping[str, Any]) -> float:
@@ -200,10 +203,24 @@ def targets(rounds: Sequence[Round], deciding: Mapping[str, Any]) -> list[Target
 def agreement(figures: Round, stacks: Sequence[Stack]) -> float | None:
     """Return the least cosine between two peers' vectors of one text; None with fewer than two peers that gave some.
 
-    Peers that read the same weights must agree, or one of them does less work than it says.
+    Peers that read the same weights must agree, or one of them does less work than it says. Counted are those with the
+    float32 weights, each held against the first of them.
     """
-    found = [figures[stack.key].get("vectors") for stack in stacks if stack.is_peer]
-    given = [np.asarray(vectors, dtype=np.float64) for vectors in found if vectors]  # each [n, d], unit length
-    if len(given) < 2:
-        return None
-    return min(float((given[0] * other).sum(axis=1).min()) for other in given[1:])
+    given = _vectors(figures, stacks, FLOAT32)
+    return _least_cosine(given[0], given[1:]) if len(given) > 1 else None
+
+
+def agreement_int8(figures: Round, stacks: Sequence[Stack]) -> float | None:
+    """Return the least cosine between a peer's vectors of int8 weights and the first float32 peer's; None without."""
+    exact, rounded = _vectors(figures, stacks, FLOAT32), _vectors(figures, stacks, INT8)
+    return _least_cosine(exact[0], rounded) if exact and rounded else None
+
+
+def _vectors(figures: Round, stacks: Sequence[Stack], weights: str) -> list[NDArray[np.float64]]:
+    """Return the vectors `[n, d]`, of unit length, of each peer with such weights that gave some."""
+    found = [figures[stack.key].get("vectors") for stack in stacks if stack.is_peer and stack.weights == weights]
+    return [np.asarray(vectors, dtype=np.float64) for vectors in found if vectors]
+
+
+def _least_cosine(one: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> float:
+    return min(float((one * other).sum(axis=1).min()) for other in others)

@@ -36,6 +36,8 @@ class Stack:
     """Distributions whose versions count."""
     vectors: Callable[[Sequence[str]], Any] | None = None
     """Gives unit vectors `[n, d]`, where stacks are held against each other."""
+    close: Callable[[], object] | None = None
+    """Ends what would keep the process from ending."""
 
 
 def run(measure: Callable[[Job], Figures], arguments: Sequence[str] | None = None) -> None:
@@ -52,13 +54,21 @@ def run(measure: Callable[[Job], Figures], arguments: Sequence[str] | None = Non
 
 
 def measure_stack(stack: Stack, job: Job) -> Figures:
-    """Return the figures of one stack that has just been loaded.
+    """Return the figures of one stack that has just been loaded, and close it.
 
     Args:
         stack: what is measured.
         job: `started` (time of the process's start), `ads` (single texts), `requests` (single calls to time; may be 0)
             and `texts` (the batch).
     """
+    try:
+        return _figures(stack, job)
+    finally:
+        if stack.close is not None:
+            stack.close()
+
+
+def _figures(stack: Stack, job: Job) -> Figures:
     stack.one(job["ads"][0])
     ready_s = time.time() - job["started"]
     loaded = resident_mb()

@@ -1,4 +1,4 @@
-"""Plain ONNX Runtime: tokenizers, the float32 MiniLM graph, mean over tokens; one by one or padded in arrival order."""
+"""Plain ONNX Runtime: tokenizers, the float32 MiniLM graph, mean over tokens; one by one or in padded batches."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from eval.peers.measure import Job, Stack, measure_stack, run
 from eval.peers.minilm import GRAPH, MAX_TOKENS, TOKENIZER
+from eval.peers.orders import ARRIVAL, in_batches
 
 PACKAGES = ("onnxruntime", "tokenizers", "numpy")
 
 
 def load(job: Job) -> Stack:
-    """Return the stack; `batch_size` texts of the job go into one run, in the order in which they came."""
+    """Return the stack; `batch_size` texts go into one run, in the `order` of the job (`arrival` if it names none)."""
     import onnxruntime
     from tokenizers import Tokenizer
 
@@ -26,12 +27,11 @@ def load(job: Job) -> Stack:
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
-    size = int(job["batch_size"])
-
-    def encode(texts: Sequence[str]) -> Any:  # noqa: ANN401 - float32 [n, d]
-        parts = [_encode(session, tokenizer, texts[i : i + size]) for i in range(0, len(texts), size)]
-        return np.concatenate(parts)
-
+    encode = in_batches(
+        lambda texts: _encode(session, tokenizer, texts),
+        size=int(job["batch_size"]),
+        order=str(job.get("order", ARRIVAL)),
+    )
     return Stack(one=lambda text: encode([text]), many=encode, packages=PACKAGES, vectors=encode)
 
 

@@ -41,6 +41,20 @@ DECIDING = {
 }
 
 
+LOAD = {
+    "levels": [
+        {"key": key, "clients": 8, "wanted": len(late), "sent": len(late), "requests_per_s": 50.0,
+         "outcomes": {"ok": 10, "status 503": len(late) - 10}, "latency_ms": [20.0] * 10, "late_ms": late,
+         "client_cpu_ms": 0.4, "reopened": 0, "meanwhile": None}
+        for key, late in (("closed-8", [0.0] * 10), ("open", [0.0] * 11))
+    ],
+    "capacity": 50.0,
+    "rate": 35.0,
+    "as_opened": {"8": [5, 3]},
+    "memory_mb": {"loaded": [340.0, 341.0], "after": [360.0, 361.0]},
+}  # fmt: skip
+
+
 class Clock:
     """Stands still unless told."""
 
@@ -82,12 +96,13 @@ def rounds_of(options: BenchOptions, *, takes_s: float = 0.0) -> tuple[list[str]
     return order, rounds
 
 
-def report_of(options: BenchOptions) -> dict[str, Any]:
+def report_of(options: BenchOptions, under_load: dict[str, Any] | None = None) -> dict[str, Any]:
     bundle: Any = SimpleNamespace(manifest=SimpleNamespace(name="tiny", version="1", digest="ab" * 32))
     _, rounds = rounds_of(options)
     return build_report(
-        options, rounds, DECIDING, stacks=STACKS, texts=TEXTS, bundle=bundle, machine=MACHINE, took_s=12.0
-    )
+        options, rounds, DECIDING, under_load=under_load, stacks=STACKS, texts=TEXTS, bundle=bundle, machine=MACHINE,
+        took_s=12.0,
+    )  # fmt: skip
 
 
 def test_rounds_interleave_the_stacks() -> None:
@@ -98,8 +113,9 @@ def test_rounds_interleave_the_stacks() -> None:
 
 
 def test_a_round_that_would_not_end_in_time_does_not_start() -> None:
-    """Five stacks of 20 s are 100 s a round: two fit into 250 s, a third would not."""
-    _, rounds = rounds_of(BenchOptions(rounds=9, limit_s=250), takes_s=20.0)
+    """With 20 s a stack, two and a half rounds of all stacks leave no time for a third."""
+    limit_s = int(2.5 * 20 * len(STACKS))
+    _, rounds = rounds_of(BenchOptions(rounds=9, limit_s=limit_s), takes_s=20.0)
     assert len(rounds) == 2
 
 
@@ -147,7 +163,10 @@ def test_the_report_says_what_was_measured_where_and_on_what() -> None:
     assert report["machine"]["processor"] == "Some Processor"
     assert report["settings"]["threads"] == 1
     assert [stack["key"] for stack in report["stacks"]] == [stack.key for stack in STACKS]
-    assert {target["unit"] for target in report["targets"]} == {"ms", "MB", "s"}
+    assert {target["unit"] for target in report["targets"]} == {"ms", "MB", "s", "x"}
+    assert report["load"] is None
+    assert report["lead"]["rounds"] == [1.0, 1.0]
+    assert report["peers_agree_int8"] == 1.0
     assert set(report["stacks"][0]["figures"]["p50_ms"]) == {"median", "min", "max", "rounds"}
     assert report["peers_agree"] == 1.0
     assert (report["deciding"]["model_ms"], report["deciding"]["policy_ms"]) == (9.0, 0.02)
@@ -165,11 +184,32 @@ def test_the_report_is_written_as_json_and_as_a_page_with_every_section(tmp_path
     assert sorted(path.name for path in files.html.parent.iterdir()) == ["serving.html", "serving.json"]
 
 
+def test_the_load_is_in_the_report_with_its_targets_and_on_the_page(tmp_path: Path) -> None:
+    report = report_of(BenchOptions(rounds=1), under_load=LOAD)
+    assert (report["load"]["requests"], report["load"]["errors"]) == (21, 1)
+    met = {target.name: target.met for target in report["targets"]}
+    assert met["p99 under open load, 70% of the capacity"]
+    assert not met["errors in 21 requests under load"]
+    html = write_bench(report, tmp_path).html.read_text(encoding="utf-8")
+    for told in ("Under load", "Throughput beside the peers", "at least 1 x", "at most 100 ms", "status 503: 1"):
+        assert told in html
+
+
 def test_peers_that_disagree_are_not_published() -> None:
     _, (figures,) = rounds_of(BenchOptions(rounds=1))
     check_peers(figures, STACKS)
     figures["sentence_transformers"]["vectors"] = [[0.8, 0.6]]
     with pytest.raises(WardlineError, match=r"cosine 0\.9600, allowed 0\.999"):
+        check_peers(figures, STACKS)
+
+
+def test_a_peer_with_int8_weights_may_differ_a_little() -> None:
+    """Cosines .96 and .6 x .8 + .8 x -.6 = 0 to the float32 peers' vector."""
+    _, (figures,) = rounds_of(BenchOptions(rounds=1))
+    figures["sentence_transformers_int8"]["vectors"] = [[0.8, 0.6]]
+    check_peers(figures, STACKS)
+    figures["sentence_transformers_int8"]["vectors"] = [[0.8, -0.6]]
+    with pytest.raises(WardlineError, match=r"int8 peers' vectors differ: cosine 0\.0000, allowed 0\.9"):
         check_peers(figures, STACKS)
 
 
@@ -179,9 +219,10 @@ def test_tokens_end_where_the_bundles_tokenizer_says(tiny_bundle: Bundle) -> Non
 
 def test_the_command_line_names_what_differs_and_no_path() -> None:
     options = BenchOptions(
-        bundle=Path("/somewhere/else"), texts=64, seed=7, peers=False, torch_index="https://x.example"
+        bundle=Path("/somewhere/else"), texts=64, seed=7, peers=False, load=False, torch_index="https://x.example"
     )
-    assert options.command == "python wardline.py eval serving --seed 7 --texts 64 --no-peers"
+    assert options.command == "python wardline.py eval serving --seed 7 --texts 64 --no-peers --no-load"
+    assert BenchOptions(load_requests=5_000).command == "python wardline.py eval serving --load-requests 5000"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +235,9 @@ def test_the_command_line_names_what_differs_and_no_path() -> None:
         ("rounds", 0),
         ("rounds", 10),
         ("limit_s", 5),
+        ("load_requests", 19),
+        ("load_requests", 20_001),
+        ("load_limit_s", 601),
     ],
 )
 def test_it_refuses_counts_that_are_none_or_endless(name: str, value: int) -> None:

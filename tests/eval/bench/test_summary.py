@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from eval.bench.stacks import HTTP, STACKS, WARDLINE
-from eval.bench.summary import agreement, evidence, overhead, ratio_records, stack_records, targets
+from eval.bench.summary import (
+    agreement,
+    agreement_int8,
+    evidence,
+    overhead,
+    ratio_records,
+    stack_records,
+    targets,
+)
 
 
 def figures(latency: float, *, wall: float, memory: float = 100.0, ready: float = 2.0, **more: Any) -> dict[str, Any]:
@@ -30,6 +38,10 @@ def one_round(slow: float = 1.0) -> dict[str, dict[str, Any]]:
     }
 
 
+KEYS = ("http", "wardline", "onnxruntime", "onnxruntime_arrival", "sentence_transformers")
+"""A few of the stacks are enough for the arithmetic."""
+SOME = [stack for stack in STACKS if stack.key in KEYS]
+INT8_PEER = [stack for stack in STACKS if stack.key == "sentence_transformers_int8"]
 DECIDING = {
     "policy_ms": [0.07, 0.08, 0.2],
     "signals": {"terms_ms": 0.5},
@@ -39,7 +51,7 @@ ROUNDS = [one_round(), one_round(2.0), one_round(1.5)]
 
 
 def test_every_stack_has_its_figures_over_rounds() -> None:
-    records = {record["key"]: record["figures"] for record in stack_records(ROUNDS, STACKS)}
+    records = {record["key"]: record["figures"] for record in stack_records(ROUNDS, SOME)}
     assert records[WARDLINE]["p50_ms"].rounds == (4.0, 8.0, 6.0)
     assert records[WARDLINE]["p99_ms"].median == 12.0
     assert records[WARDLINE]["texts_per_s"].rounds == (100.0, 50.0, pytest.approx(100 / 1.5))
@@ -50,12 +62,12 @@ def test_every_stack_has_its_figures_over_rounds() -> None:
 def test_processor_time_is_left_out_where_another_process_does_the_work() -> None:
     rounds = [one_round()]
     rounds[0][HTTP]["batch"]["cpu_s"] = None
-    records = {record["key"]: record["figures"] for record in stack_records(rounds, STACKS)}
+    records = {record["key"]: record["figures"] for record in stack_records(rounds, SOME)}
     assert records[HTTP]["cpu_ms_per_text"] is None
 
 
 def test_ratios_are_ours_over_theirs_and_do_not_see_a_slow_round() -> None:
-    found = {(record["ours"], record["peer"]): record["ratios"] for record in ratio_records(ROUNDS, STACKS)}
+    found = {(record["ours"], record["peer"]): record["ratios"] for record in ratio_records(ROUNDS, SOME)}
     assert len(found) == 6  # two of ours, three peers
     assert found[WARDLINE, "onnxruntime"]["texts_per_s"].rounds == pytest.approx((4.0, 4.0, 4.0))
     assert found[WARDLINE, "onnxruntime"]["p50_ms"].median == 0.5
@@ -97,5 +109,13 @@ def test_a_target_is_met_up_to_its_limit() -> None:
 
 
 def test_peers_agree_by_their_least_cosine() -> None:
-    assert agreement(one_round(), STACKS) == pytest.approx(0.96)
-    assert agreement(one_round(), STACKS[:3]) is None
+    assert agreement(one_round(), SOME) == pytest.approx(0.96)
+    assert agreement(one_round(), SOME[:3]) is None
+
+
+def test_a_peer_that_rounds_is_held_against_one_that_does_not_and_counts_not_among_those() -> None:
+    rounds = one_round() | {"sentence_transformers_int8": figures(2.0, wall=2.0, vectors=[[0.8, 0.6], [0.6, 0.8]])}
+    assert agreement(rounds, [*SOME, *INT8_PEER]) == pytest.approx(0.96)
+    assert agreement_int8(rounds, [*SOME, *INT8_PEER]) == pytest.approx(0.8)
+    assert agreement_int8(rounds, SOME) is None
+    assert agreement_int8(rounds, INT8_PEER) is None

@@ -38,6 +38,25 @@ def test_vectors_are_kept_where_a_stack_gives_them() -> None:
     assert figures["vectors"] == [[1.0, 0.0]] * 4
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stack_is_closed_once_measured_and_when_it_fails(fails: bool) -> None:
+    order: list[str] = []
+
+    def many(texts: Sequence[str]) -> None:
+        order.append("many")
+        if fails:
+            raise RuntimeError(f"cannot read {len(texts)} texts")
+
+    stack = Stack(one=lambda _: None, many=many, packages=(), close=lambda: order.append("closed"))
+    if fails:
+        with pytest.raises(RuntimeError, match="cannot read"):
+            measure_stack(stack, JOB)
+    else:
+        measure_stack(stack, JOB)
+    assert order[-1] == "closed"
+    assert order.count("closed") == 1
+
+
 def test_no_calls_means_no_warm_up_either() -> None:
     seen: list[str] = []
     assert time_calls(seen.append, ["a"], calls=0) == []

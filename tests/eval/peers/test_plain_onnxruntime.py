@@ -35,9 +35,12 @@ def word_table(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("order", ["arrival", "sorted"])
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
-def test_a_vector_is_the_unit_mean_over_real_tokens_whatever_the_batch(word_table: Path, batch_size: int) -> None:
-    stack = load({"minilm": str(word_table), "batch_size": batch_size})
+def test_a_vector_is_the_unit_mean_over_real_tokens_whatever_the_batch(
+    word_table: Path, batch_size: int, order: str
+) -> None:
+    stack = load({"minilm": str(word_table), "batch_size": batch_size, "order": order})
     found = stack.many(["bread", "bread tea bread tea", "tea"])
     np.testing.assert_allclose(found, [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], atol=1e-6)  # (6, 8) / 10
 

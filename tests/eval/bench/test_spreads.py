@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from eval.bench.page import bars, spread
+from eval.bench.spreads import bars, spread
 
 SPREAD = {"median": 2.0, "min": 1.0, "max": 4.0, "rounds": [1.0, 2.0, 4.0]}
 
