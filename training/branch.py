@@ -75,7 +75,8 @@ class TokenBranch:
     def read(self, model: nn.Module, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
         """Return states `[b, t, d]`, their mask int64 `[b, t]` and unit vectors `[b, d]` of some rows."""
         ids, mask = (torch.from_numpy(each) for each in pad([self.token_ids[i] for i in rows]))
-        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=HALF):
+            states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         return states, mask, self.base.vector(ids, mask, states)
 
 

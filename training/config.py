@@ -61,8 +61,7 @@ class AdapterConfig:
     tokens_per_step: int = 2_048
     """Padded tokens of one optimiser step."""
     max_tokens: int = 128
-    """Longer rows are cut here while training, and at 96 tokens in any case (`training.texts.MAX_STATE_TOKENS`); serving
-    chunks instead."""
+    """Longer rows are cut here while training, or sooner (`MAX_STATE_TOKENS` of `texts`); serving chunks instead."""
     learning_rate: float = 8e-4
     """Peak learning rate of the LoRA matrices."""
     head_learning_rate: float = 1e-3
@@ -154,6 +153,8 @@ class RegionConfig:
 
     train: bool = True
     """Whether there are any."""
+    separate: bool = False
+    """Whether one full model per region is trained, too, to be measured beside the adapters; it is not kept."""
     least_rows: int = 900
     """Rows of a region below which it gets no adapter and is judged as its parent."""
     most_rows: int = 8_000

@@ -8,7 +8,6 @@ its rows say little it stays its parent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,27 +18,16 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
 
-from training.adapter import lora_groups, weighted_tensors
+from training.adapter import Rows, lora_groups, weighted_tensors
 from training.base_model import BaseModel
-from training.branch import Branch
 from training.config import AdapterConfig, RegionConfig
 from training.examples import OWN_ADS, Examples
 from training.heads import PooledHeads
 from training.loop import LoopConfig, row_batches, run_steps
 from training.losses.masked_bce import masked_bce
 from training.regions import AREAS, parent_slot
-from training.sampling import Weighted
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class RegionRows:
-    """What one region's adapter learns from."""
-
-    branch: Branch
-    weighted: Weighted
-    """Labels of the region's rows and of as many others."""
 
 
 def region_slots(examples: Examples, allowed: NDArray[np.bool_], config: RegionConfig) -> list[str]:
@@ -87,7 +75,7 @@ def sample_region(
 
 def train_region(
     base: BaseModel,
-    rows: RegionRows,
+    rows: Rows,
     heads: PooledHeads,
     config: AdapterConfig,
     region: RegionConfig,
@@ -100,7 +88,7 @@ def train_region(
 
     Args:
         base: the encoder, rounded; its layers are wrapped.
-        rows: the region's rows and others.
+        rows: the region's rows and as many others.
         heads: the violation heads; they judge for every region alike, and stay as they are.
         config: the moderation adapter's configuration.
         region: this stage.
@@ -133,7 +121,7 @@ def train_region(
 def _loss(
     model: PeftModel,
     heads: PooledHeads,
-    rows: RegionRows,
+    rows: Rows,
     batch: NDArray[np.intp],
     start: dict[str, Tensor],
     weight: float,

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from eval.metrics.bootstrap import bootstrap_interval
 from eval.metrics.multilabel import average_precision, recall_at_precision
 from moderation.classifier import SLOT
+from training.adapter import Rows
 from training.base_model import load_rounded
-from training.config import ModerationConfig
+from training.branch import Branch
+from training.config import ModerationConfig, RegionConfig
 from training.examples import HEADS, Examples
 from training.heads import PooledHeads
-from training.region_adapters import RegionRows, parent_of, region_slots, rows_of, sample_region, train_region
+from training.region_adapters import parent_of, region_slots, rows_of, sample_region, train_region
 from training.sampling import weigh
+from training.separate import separate_logits
 from training.texts import Texts
 from training.violation_heads import logits_of
 
@@ -29,6 +32,8 @@ ENOUGH = 20
 """Held-out positives, and negatives, below which a head of a region is not measured."""
 PRECISION = 0.9
 """At which recall is told."""
+SEPARATE = "separate"
+"""Names a full model of the region's own among the slots it stands beside."""
 
 
 @dataclass(frozen=True)
@@ -67,58 +72,92 @@ def train_regions(at: RegionStage, config: ModerationConfig) -> Regions:
     record: dict[str, Any] = {}
     for slot in region_slots(at.examples, at.usable, config.regions):
         parent = parent_of(slot, list(trained))
-        trained[slot] = _train(slot, trained[parent], at, config)
-        record[slot] = _measure(slot, (SLOT, parent), trained, at)
-        record[slot]["shipped"] = slot.startswith("region:") and _no_worse(record[slot], config)
+        sample = sample_region(slot, at.examples, at.usable, config.regions, np.random.default_rng(config.seed))
+        trained[slot] = _train(slot, trained[parent], sample, at, config)
+        held = np.flatnonzero(at.held & rows_of(slot, at.examples))
+        logits = {name: _logits(slot, trained[name], held, at) for name in dict.fromkeys((SLOT, parent, slot))}
+        if config.regions.separate and slot.startswith("region:"):
+            logits[SEPARATE] = _separate(slot, sample, held, at, config)
+        heads = measure(slot, parent, logits, at.examples.take(held))
+        gains = [each["gain"]["mean"] for each in heads.values()]
+        record[slot] = {
+            "parent": parent,
+            "rows": int((at.usable & rows_of(slot, at.examples)).sum()),
+            "held_out": len(held),
+            "mean_gain": float(np.mean(gains)) if gains else None,
+            "heads": heads,
+        }
+        record[slot]["shipped"] = slot.startswith("region:") and no_worse(record[slot], config.regions)
         log.info("region", slot=slot, parent=parent, gain=record[slot]["mean_gain"], shipped=record[slot]["shipped"])
     shipped = {slot: trained[slot] for slot in record if record[slot]["shipped"]}
     return Regions(shipped, {slot: record[slot]["parent"] for slot in shipped}, record)
 
 
-def _train(slot: str, parent: Path, at: RegionStage, config: ModerationConfig) -> Path:
-    rng = np.random.default_rng(config.seed)
-    rows = sample_region(slot, at.examples, at.usable, config.regions, rng)
-    weighted = weigh(
-        at.examples.take(rows), ad_weight=config.heads.ad_weight, unlabelled_share=config.heads.unlabelled_share
-    )
+def _train(slot: str, parent: Path, sample: NDArray[np.intp], at: RegionStage, config: ModerationConfig) -> Path:
     return train_region(
-        load_rounded(config), RegionRows(at.texts.branch(rows), weighted), at.heads, config.adapter, config.regions,
-        parent=parent, folder=at.folder / slot.replace(":", "-"), seed=config.seed,
+        load_rounded(config), _rows(at.texts.branch(sample), sample, at, config), at.heads, config.adapter,
+        config.regions, parent=parent, folder=at.folder / slot.replace(":", "-"), seed=config.seed,
     )  # fmt: skip
 
 
-def _measure(slot: str, others: Sequence[str], trained: Mapping[str, Path], at: RegionStage) -> dict[str, Any]:
-    """Return how a region's adapter does on the region's held-out rows, beside moderation's and its parent's."""
-    rows = np.flatnonzero(at.held & rows_of(slot, at.examples))
-    logits: dict[str, NDArray[np.float32]] = {}
-    for name in dict.fromkeys((*others, slot)):
-        folder = at.folder / "held-out" / f"{slot}-under-{name}".replace(":", "-")
-        states = at.texts.states(trained[name], folder=folder, threads=at.threads, rows=rows)
-        logits[name] = logits_of(at.heads, states, np.arange(len(rows)))
-    examples = at.examples.take(rows)
-    heads: dict[str, Any] = {}
+def _rows(branch: Branch, sample: NDArray[np.intp], at: RegionStage, config: ModerationConfig) -> Rows:
+    heads = config.heads
+    drawn = at.examples.take(sample)
+    return Rows(branch, weigh(drawn, ad_weight=heads.ad_weight, unlabelled_share=heads.unlabelled_share))
+
+
+def _logits(slot: str, adapter: Path, held: NDArray[np.intp], at: RegionStage) -> NDArray[np.float32]:
+    """Return the logits `[held, H]` of a region's held-out rows under an adapter."""
+    folder = at.folder / "held-out" / f"{slot}-under-{adapter.parent.name}".replace(":", "-")
+    states = at.texts.states(adapter, folder=folder, threads=at.threads, rows=held)
+    return logits_of(at.heads, states, np.arange(len(held)))
+
+
+def _separate(
+    slot: str, sample: NDArray[np.intp], held: NDArray[np.intp], at: RegionStage, config: ModerationConfig
+) -> NDArray[np.float32]:
+    """Return the logits `[held, H]` of a full model of the region's own, trained on the same rows."""
+    folder = at.folder / f"{SEPARATE}-{slot}".replace(":", "-")
+    done = folder / "logits.npy"
+    if not done.is_file():
+        rows = _rows(at.texts.whole(sample), sample, at, config)
+        found = separate_logits(
+            config, rows, at.texts.whole(held), at.heads, moderation=at.moderation, folder=folder, seed=config.seed
+        )
+        np.save(done, found)
+    logits: NDArray[np.float32] = np.load(done)
+    return logits
+
+
+def measure(
+    slot: str, parent: str, logits: Mapping[str, NDArray[np.float32]], examples: Examples
+) -> dict[str, dict[str, Any]]:
+    """Return, per head with labels enough, what each of several models reaches on a region's held-out rows.
+
+    Args:
+        slot: the region's, whose gain over its parent, and over a model of its own, is told with an interval.
+        parent: the slot it was trained from.
+        logits: slot, or `separate` -> `[held, H]`.
+        examples: the held-out rows.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for h, head in enumerate(HEADS):
         known = ~np.isnan(examples.targets[:, h])
         y = examples.targets[known, h]
         if min((y == 1).sum(), (y == 0).sum()) < ENOUGH:
             continue
         z = {name: each[known, h] for name, each in logits.items()}
-        gain = paired_gain(y, z[slot], z[others[-1]], groups=examples.group[known].tolist())
-        heads[head] = {
+        groups = examples.group[known].tolist()
+        found[head] = {
             "positives": int((y == 1).sum()),
             "negatives": int((y == 0).sum()),
             "ap": {name: average_precision(y, each) for name, each in z.items()},
             "recall": {name: recall_at_precision(y, each, precision=PRECISION).recall for name, each in z.items()},
-            "gain": gain,
+            "gain": paired_gain(y, z[slot], z[parent], groups=groups),
         }
-    gains = [each["gain"]["mean"] for each in heads.values()]
-    return {
-        "parent": others[-1],
-        "rows": int((at.usable & rows_of(slot, at.examples)).sum()),
-        "held_out": len(rows),
-        "mean_gain": float(np.mean(gains)) if gains else None,
-        "heads": heads,
-    }
+        if SEPARATE in z:
+            found[head]["over_separate"] = paired_gain(y, z[slot], z[SEPARATE], groups=groups)
+    return found
 
 
 def paired_gain(
@@ -143,8 +182,8 @@ def paired_gain(
     return {"mean": mean, "low": interval.low, "high": interval.high}
 
 
-def _no_worse(record: Mapping[str, Any], config: ModerationConfig) -> bool:
+def no_worse(record: Mapping[str, Any], config: RegionConfig) -> bool:
     """Return whether an adapter is shipped: better on average, and for no head clearly worse than its parent."""
-    if record["mean_gain"] is None or record["mean_gain"] < config.regions.ship_gain:
+    if record["mean_gain"] is None or record["mean_gain"] < config.ship_gain:
         return False
-    return all(each["gain"]["low"] >= config.regions.ship_loss for each in record["heads"].values())
+    return all(each["gain"]["low"] >= config.ship_loss for each in record["heads"].values())

@@ -53,6 +53,10 @@ class Texts:
         paths = self.base.two_paths.paths if self.base.two_paths else None
         return TrunkBranch(SomeStates(self.trunk, rows), self.layers, paths)
 
+    def whole(self, rows: NDArray[np.intp]) -> TokenBranch:
+        """Return some rows, for training the whole encoder."""
+        return TokenBranch([self.token_ids[i] for i in rows], self.base)
+
     def states(
         self, adapter: Path, *, folder: Path, threads: int, rows: NDArray[np.intp] | None = None
     ) -> CachedStates:

@@ -12,8 +12,9 @@ FIT = {
 }
 HEADS = {
     "gambling": {
-        "positives": 40, "negatives": 60, "ap": {"task:moderation": 0.5, "region:ID": 0.75},
+        "positives": 40, "negatives": 60, "ap": {"task:moderation": 0.5, "region:ID": 0.75, "separate": 0.625},
         "recall": {"task:moderation": 0.1, "region:ID": 0.3}, "gain": {"mean": 0.25, "low": 0.125, "high": 0.375},
+        "over_separate": {"mean": 0.125, "low": -0.25, "high": 0.5},
     }
 }  # fmt: skip
 
@@ -46,7 +47,7 @@ def test_a_region_stands_beside_its_parent_and_what_is_shipped_is_named() -> Non
     page = html(regions(report({}, found)))
     assert "1 of 1 are shipped: region:ID." in page
     assert "too few labels of both kinds" in page
-    for text in ("40 / 60", ".500", ".750", "+.250, 95% .12 to .38", ".100 → .300"):
+    for text in ("40 / 60", ".500", ".750", "+.250 (.12 to .38)", ".625; +.125 (-.25 to .50)", ".100 → .300"):
         assert text in page, text
 
 
