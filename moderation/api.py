@@ -7,29 +7,28 @@ import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from moderation import schema
+from moderation.adapter_api import AdapterApi
 from moderation.auth import KeyRing, load_keys
 from moderation.bank import StoredBank
 from moderation.bank_api import BankApi
-from moderation.compat.perspective_routes import Perspective
 from moderation.decision import Decision
 from moderation.guards import Guards
 from moderation.item import Item
 from moderation.metrics import ModerationMetrics
+from moderation.model_folders import ModelFolders
 from moderation.pipeline import Moderated, Moderator
 from moderation.policy import Policy
 from moderation.policy_api import PolicyApi
 from moderation.policy_document import list_policies
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
+from moderation.readiness import Readiness
 from moderation.response import (
     ErrorResult,
     ModerateResponse,
@@ -43,69 +42,20 @@ from moderation.review.store import Store
 from moderation.rule_api import RuleApi
 from moderation.rule_store import RuleStore
 from moderation.schema import Batch, parse_request
+from moderation.scorer import Scorer
+from moderation.served_model import ServedModel, Unchanging, readiness_of
+from moderation.serving import Serving
 from moderation.settings import Settings
-from moderation.signal_sources import NO_SOURCES, SignalSources
+from moderation.signal_sources import SignalSources
 from moderation.thresholds import Thresholds
-from retrieval_shared.bundle import Bundle
-from retrieval_shared.errors import ScoringError
-from retrieval_shared.language import Language
+from retrieval_shared.adapter_store import AdapterStore
 
 log = structlog.get_logger()
 A = TypeVar("A")
 R = TypeVar("R")
 
-PROBE_TOLERANCE = 0.02
-PROBE_REGION = "US"
 SCORING_THREADS = 2
 MAX_WAITING = 64
-
-
-@dataclass(frozen=True)
-class Readiness:
-    """Whether the service may get traffic, and what an operator should look at."""
-
-    ready: bool
-    bundle: str
-    """Name and version of the loaded bundle."""
-    probe_difference: float | None
-    """Largest difference between the probe text's probabilities now and those in the bundle; None: not scored."""
-    warnings: tuple[str, ...] = ()
-
-
-class Scorer(Protocol):
-    """What the API needs of a `Moderator`."""
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the H heads."""
-
-    @property
-    def policy(self) -> Policy:
-        """The policy that decides."""
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """The thresholds of the heads."""
-
-    @property
-    def bundle(self) -> Bundle:
-        """The model bundle that scores."""
-
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Probabilities `[n, H]` of n texts."""
-
-    def language(self, text: str) -> Language:
-        """The language of a text."""
-
-    def moderate_and_count(
-        self,
-        items: Sequence[Item],
-        *,
-        explain: bool,
-        policy: Policy | None = None,
-        sources: SignalSources = NO_SOURCES,
-    ) -> Moderated:
-        """One decision per item, in order, and the tokens of their texts."""
 
 
 class Recorder(Protocol):
@@ -123,10 +73,11 @@ class ModerationApi:
 
     def __init__(
         self,
-        moderator: Scorer,
+        model: Scorer | ServedModel | Unchanging,
         queue: Recorder,
         policies: PolicyApi,
         *,
+        policies_by: Callable[[Thresholds], PolicyApi] | None = None,
         rules: RuleApi | None = None,
         bank: BankApi | None = None,
         keys: KeyRing | None = None,
@@ -134,17 +85,30 @@ class ModerationApi:
         region: str = Settings.region,
         guards: Guards | None = None,
     ) -> None:
-        """Holds what it is given and scores the bundle's probe text."""
+        """Holds what it is given and, of a moderator that serves for good, scores the bundle's probe text.
+
+        Args:
+            model: a moderator, or a model that may be exchanged while requests run.
+            queue: where decisions go.
+            policies: with the thresholds of the model.
+            policies_by: the policies under the thresholds of a later model; None: `policies` serve for good.
+            rules: rules of one's own.
+            bank: items known to be bad.
+            keys: who may ask.
+            keep_text: whether texts are stored beside the decisions.
+            region: of requests in a dialect that knows none.
+            guards: what stands before the routes.
+        """
         self.keys = keys or KeyRing()
-        self.policies = policies
         self.rules = rules
         self.bank = bank
         self.region = region
         self.guards = guards
-        self.perspective = Perspective.beside(moderator.bundle.path)
         self.metrics = ModerationMetrics()
-        self.readiness = probe(moderator)
-        self._moderator = moderator
+        self._served = _held(model)
+        self.adapters = AdapterApi(self._served)
+        self._policies = {self._served.serving.moderator.thresholds.id: policies}
+        self._policies_by = policies_by or (lambda _: policies)
         self._queue = queue
         self._keep_text = keep_text
         # Two threads: a short request may pass a long one. Each scores on one core.
@@ -160,28 +124,31 @@ class ModerationApi:
             ValueError: when the policy or the keys file cannot be used.
         """
         store = Store(settings.database)
-        served = PolicyStore(store.database, list_policies()).serve(settings.policy)
-        return cls.over(Moderator.load(settings.bundle, policy=served), store, settings)
+        policy = PolicyStore(store.database, list_policies()).serve(settings.policy)
+        folders = ModelFolders(settings.bundle, AdapterStore(settings.adapters), policy=policy)
+        return cls.over(ServedModel(folders), store, settings)
 
     @classmethod
-    def over(cls, moderator: Moderator, store: Store, settings: Settings) -> ModerationApi:
-        """The API over a moderator and a database that are open already; `settings` say the rest.
+    def over(cls, model: Moderator | ServedModel, store: Store, settings: Settings) -> ModerationApi:
+        """The API over a model and a database that are open already; `settings` say the rest.
 
         Raises:
             ValueError: when the keys file cannot be used.
         """
-        database, heads = store.database, moderator.heads
-        policies = PolicyApi(
-            PolicyStore(database, list_policies()),
-            store,
-            served=moderator.policy,
-            follow=settings.follows_publications,
-            thresholds=moderator.thresholds,
-        )
+        database, served = store.database, _held(model)
+        moderator = served.serving.moderator
+        heads = moderator.heads
+
+        def policies(thresholds: Thresholds) -> PolicyApi:
+            versions = PolicyStore(database, list_policies())
+            follow = settings.follows_publications
+            return PolicyApi(versions, store, served=moderator.policy, follow=follow, thresholds=thresholds)
+
         return cls(
-            moderator,
+            served,
             ReviewQueue(store),
-            policies,
+            policies(moderator.thresholds),
+            policies_by=policies,
             rules=RuleApi(RuleStore(database), store, heads=heads),
             bank=BankApi(StoredBank(database), heads=heads),
             keys=load_keys(settings.keys) if settings.keys else KeyRing(),
@@ -216,6 +183,20 @@ class ModerationApi:
         finally:
             self._waiting -= 1
 
+    def current(self) -> Serving:
+        """The model that decides a request that comes now; asked once per request, which ends on it."""
+        return self._served.current()
+
+    @property
+    def readiness(self) -> Readiness:
+        """Whether what serves may get traffic, and what an operator should look at; nothing is loaded for it."""
+        return readiness_of(self._served)
+
+    @property
+    def policies(self) -> PolicyApi:
+        """The policies, under the thresholds of the model that serves."""
+        return self._policies_under(self._served.serving)
+
     def answer(self, body: bytes) -> ModerateResponse:
         """The answer to a request body: parse, score, record, render.
 
@@ -231,27 +212,31 @@ class ModerationApi:
             usage = UsageResponse(items=len(items), tokens=made.tokens)
             return ModerateResponse(id=f"mod_{uuid.uuid4().hex}", results=results, usage=usage)
 
-    def decide(self, items: Sequence[Item], *, policy_set: str | None, explain: bool) -> Moderated:
+    def decide(
+        self, items: Sequence[Item], *, policy_set: str | None, explain: bool, serving: Serving | None = None
+    ) -> Moderated:  # fmt: skip
         """What is decided about items: scored, logged, escalations filed, counted.
 
         Args:
             items: ads.
             policy_set: reference of the policy that decides; None is the one in force.
             explain: whether to look for evidence.
+            serving: the model that decides; None is the current one.
 
         Raises:
             Problem: when the policy is not known or nothing could be logged.
         """
-        policy, sources = self._in_force(policy_set)
+        serving = serving or self.current()
+        policy, sources = self._in_force(policy_set, serving)
         with self.metrics.stage("score"):
-            made = self._moderated(items, policy, sources, explain=explain)
+            made = _moderated(serving, items, policy, sources, explain=explain)
         with self.metrics.stage("record"):
             decisions = self._record(made.decisions, items)
         for decision in decisions:
             self.metrics.count(decision)
         return Moderated(decisions, made.tokens)
 
-    def suggest(self, text: str, scores: Mapping[str, float], *, community: str) -> None:
+    def suggest(self, text: str, scores: Mapping[str, float], *, community: str, serving: Serving) -> None:
         """Files a review of a comment that a client scores otherwise; the same comment again changes nothing.
 
         Raises:
@@ -259,7 +244,7 @@ class ModerationApi:
         """
         name = hashlib.sha256(f"{community}\0{text}".encode("utf-8", "replace")).hexdigest()[:24]
         item = Item(id=f"suggested-{name}", fields={"text": text}, regions=(self.region,))
-        [made] = self._moderated([item], *self._in_force(None), explain=False).decisions
+        [made] = _moderated(serving, [item], *self._in_force(None, serving), explain=False).decisions
         told = ", ".join(f"{attribute} {value:.2f}" for attribute, value in scores.items())
         try:
             self._queue.suggest(made, item, reason=f"suggested by a client: {told}", keep_text=self._keep_text)
@@ -267,64 +252,36 @@ class ModerationApi:
             log.error("the review queue cannot be written", reason=str(error))
             raise Problem("queue_unavailable", "nothing was filed; send it again", {"Retry-After": "5"}) from error
 
-    def language(self, text: str) -> Language:
-        """The language of a text."""
-        return self._moderator.language(text)
+    def _policies_under(self, serving: Serving) -> PolicyApi:
+        """The policies under a model's thresholds, which are kept for replay before they decide anything."""
+        thresholds = serving.moderator.thresholds
+        if thresholds.id not in self._policies:
+            self._policies[thresholds.id] = self._policies_by(thresholds)
+        return self._policies[thresholds.id]
 
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages the model reads."""
-        return self._moderator.bundle.manifest.languages
-
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Probabilities `[n, H]` of n texts, nothing decided and nothing logged.
-
-        Raises:
-            ScoringError: the encoder failed.
-        """
-        with self.metrics.stage("score"):
-            return self._moderator.probabilities(texts)
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the H heads."""
-        return self._moderator.heads
-
-    @property
-    def model(self) -> str:
-        """Name and version of the bundle."""
-        manifest = self._moderator.bundle.manifest
-        return f"{manifest.name}@{manifest.version}"
-
-    def _policy(self, ref: str | None) -> Policy:
+    def _policy(self, ref: str | None, serving: Serving) -> Policy:
         """The policy that decides a request: the one in force, or a known one that the request names."""
-        served = self.policies.in_force()
+        policies = self._policies_under(serving)
+        served = policies.in_force()
         if ref is None or ref in {served.ref, served.id}:
             return served
         try:
-            named = self.policies.get(ref)
-            named.check_heads(self._moderator.heads)
+            named = policies.get(ref)
+            named.check_heads(serving.moderator.heads)
         except (Problem, ValueError) as error:
             detail = f"policy_set must be {served.ref!r}, another of `GET /v1/policies` for the same heads, or left out"
             raise Problem("unknown_policy_set", detail) from error
         return named
 
-    def _in_force(self, policy_set: str | None) -> tuple[Policy, SignalSources]:
+    def _in_force(self, policy_set: str | None, serving: Serving) -> tuple[Policy, SignalSources]:
         """What decides now: the policy, and what is searched for beside the model."""
         try:
-            policy = self._policy(policy_set)
+            policy = self._policy(policy_set, serving)
             rule_sets = self.rules.in_force() if self.rules is not None else ()
         except SQLAlchemyError as error:
             log.error("what is in force cannot be read", reason=str(error))
             raise Problem("queue_unavailable", "nothing was decided; send it again", {"Retry-After": "5"}) from error
         return policy, SignalSources(rule_sets, self.bank.bank if self.bank is not None else None)
-
-    def _moderated(
-        self, items: Sequence[Item], policy: Policy, sources: SignalSources, *, explain: bool
-    ) -> Moderated:  # fmt: skip
-        if not items:
-            return Moderated([], 0)
-        return self._moderator.moderate_and_count(items, explain=explain, policy=policy, sources=sources)
 
     def _record(self, decisions: Sequence[Decision], items: Sequence[Item]) -> list[Decision]:
         try:
@@ -347,7 +304,8 @@ class ModerationApi:
 
     def limits(self) -> dict[str, Any]:
         """What a request may hold, and what is done with more."""
-        manifest = self._moderator.bundle.manifest
+        moderator = self._served.serving.moderator
+        manifest = moderator.bundle.manifest
         return {
             "max_body_bytes": schema.MAX_BODY_BYTES,
             "max_items": schema.MAX_ITEMS,
@@ -358,32 +316,17 @@ class ModerationApi:
             "long_text": "read in overlapping chunks, the highest probability counts; never cut",
             "max_waiting_requests": MAX_WAITING,
             "languages": list(manifest.languages),
-            "heads": list(self._moderator.heads),
+            "heads": list(moderator.heads),
         }
 
 
-def probe(moderator: Scorer) -> Readiness:
-    """Scores the bundle's probe text, compares with what the bundle recorded, and goes the whole way to a decision.
+def _held(model: Scorer | ServedModel | Unchanging) -> ServedModel | Unchanging:
+    return model if isinstance(model, ServedModel | Unchanging) else Unchanging(model)
 
-    The last so that whatever is loaded on first use is loaded before the service is ready.
-    """
-    manifest = moderator.bundle.manifest
-    bundle = f"{manifest.name}@{manifest.version}"
-    try:
-        scores = moderator.probabilities([manifest.probe.text])[0]  # [H]
-        moderator.moderate_and_count(
-            [Item(id="probe", fields={"text": manifest.probe.text}, regions=(PROBE_REGION,))], explain=True
-        )
-    except ScoringError as error:
-        return Readiness(False, bundle, None, (f"the probe text could not be scored: {error}",))
-    recorded = manifest.probe.probabilities
-    found = dict(zip(moderator.heads, scores, strict=True))
-    difference = max(abs(float(found[head]) - value) for head, value in recorded.items())
-    if difference <= PROBE_TOLERANCE:
-        return Readiness(True, bundle, difference)
-    warning = (
-        f"the probe text's probabilities differ by {difference:.3f} from those of the bundle (allowed: "
-        f"{PROBE_TOLERANCE}); this machine computes otherwise, so the thresholds may not hold"
-    )
-    log.warning(warning)
-    return Readiness(True, bundle, difference, (warning,))
+
+def _moderated(
+    serving: Serving, items: Sequence[Item], policy: Policy, sources: SignalSources, *, explain: bool
+) -> Moderated:
+    if not items:
+        return Moderated([], 0)
+    return serving.moderator.moderate_and_count(items, explain=explain, policy=policy, sources=sources)

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from moderation.adapter_cli import adapters
 from moderation.command_line import DATABASE_VARIABLE as DATABASE_VARIABLE
-from moderation.command_line import DatabaseOption, open_store, progress_bar
+from moderation.command_line import AdaptersOption, DatabaseOption, open_adapters, open_store, progress_bar
 from moderation.command_line import OneLineErrors as OneLineErrors
 from moderation.policy_cli import policies
 from moderation.rule_cli import rules
@@ -47,6 +48,7 @@ keys = typer.Typer(cls=OneLineErrors, no_args_is_help=True, help="API keys of th
 app.add_typer(reviews, name="reviews")
 app.add_typer(policies, name="policies")
 app.add_typer(rules, name="rules")
+app.add_typer(adapters, name="adapters")
 app.add_typer(keys, name="keys")
 
 
@@ -57,6 +59,7 @@ def moderate(
     regions: Annotated[str, typer.Option(help="Target regions of ads that name none, such as DE,US,IN-GJ.")] = "",
     policy: Annotated[str, typer.Option(help="Policy: id, id@version or a .yaml file.")] = "ads-default",
     bundle: Annotated[Path | None, typer.Option(help="Folder of the model; without it the shipped one.")] = None,
+    added: AdaptersOption = None,
     db: DatabaseOption = None,
     keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep escalated texts for reviewers to read.")] = False,
     no_queue: Annotated[bool, typer.Option("--no-queue", help="Neither log decisions nor file escalations.")] = False,
@@ -65,7 +68,7 @@ def moderate(
 
     A line that cannot be used is written out with its reason; the others are not affected. Ads are decided as a service
     over the same database decides them, by the policy and the rules that are published there and by its bank; with
-    --no-queue there is no database, so the policy is a shipped one or a file.
+    --no-queue there is no database, so the policy is a shipped one or a file. Adapters that were added serve here, too.
 
     Example: wardline.py moderate --in ads.jsonl --out decisions.jsonl --regions DE,US
     """
@@ -81,6 +84,7 @@ def moderate(
     with nullcontext() if no_queue else open_store(db) as store, progress_bar("moderating", total) as progress:
         queue = ReviewQueue(store) if store else None
         moderator = _moderator_over(store, bundle, policy) if store else Moderator.load(bundle, policy=policy)
+        moderator = moderator.with_adapters(open_adapters(added).read())
         report = moderate_file(
             moderator, source, target, regions=named, queue=queue, keep_text=keep_text, progress=progress
         )

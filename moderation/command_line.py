@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from moderation.review.store import Store
+    from retrieval_shared.adapter_store import AdapterStore
 
 DATABASE_VARIABLE = "WARDLINE_DATABASE"
 DatabaseOption = Annotated[
@@ -29,6 +31,16 @@ DatabaseOption = Annotated[
         envvar=DATABASE_VARIABLE,
         help="Database of decisions, reviews and policies: a file, or an SQLAlchemy URL.",
         show_default="var/wardline.db",
+    ),
+]
+ADAPTERS_VARIABLE = "WARDLINE_ADAPTERS"
+AdaptersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapters",
+        envvar=ADAPTERS_VARIABLE,
+        help="Folder of the adapters that were added.",
+        show_default="var/adapters",
     ),
 ]
 WhoOption = Annotated[
@@ -66,6 +78,14 @@ def open_store(db: str | None) -> Iterator[Store]:
     url = DEFAULT_URL if not db else db if "://" in db else f"sqlite:///{db}"
     with closing(Store(url)) as store:
         yield store
+
+
+def open_adapters(adapters: Path | None) -> AdapterStore:
+    """Return the store that `--adapters` names."""
+    from moderation.settings import DEFAULT_ADAPTERS
+    from retrieval_shared.adapter_store import AdapterStore
+
+    return AdapterStore(adapters or DEFAULT_ADAPTERS)
 
 
 @contextmanager

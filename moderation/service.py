@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moderation import auth
-from moderation.api import ModerationApi, Readiness
+from moderation.adapter_routes import adapter_router
+from moderation.api import ModerationApi
 from moderation.auth import load_keys
 from moderation.bank_routes import bank_router
 from moderation.compat.errors import ERRORS, on_error
@@ -24,11 +25,12 @@ from moderation.compat.openai_routes import openai_router
 from moderation.compat.perspective_routes import perspective_router
 from moderation.cors import cors_middleware
 from moderation.guards import add_layers
-from moderation.openapi import ads, bank, comments, moderations, policies, rules
+from moderation.openapi import adapters, ads, bank, comments, moderations, policies, rules
 from moderation.openapi.document import DocumentedApp
 from moderation.policy_document import list_policies
 from moderation.policy_routes import policy_router
 from moderation.policy_store import PolicyStore
+from moderation.readiness import Readiness
 from moderation.request import JSON_TYPE, caller_of, read_body
 from moderation.review.store import Store
 from moderation.rule_routes import rule_router
@@ -52,7 +54,9 @@ SERVICE: dict[str, Any] = {
 
 
 OPERATIONS = tuple(
-    operation for routes in (ads, policies, rules, bank, moderations, comments) for operation in routes.OPERATIONS
+    operation
+    for routes in (ads, policies, rules, bank, adapters, moderations, comments)
+    for operation in routes.OPERATIONS
 )
 """What the document says of each route."""
 
@@ -80,7 +84,7 @@ def build_app(current: Callable[[], ModerationApi]) -> FastAPI:
         """States what a request may hold."""
         return authorised(request).limits()
 
-    for router in (policy_router, rule_router, bank_router, openai_router, perspective_router):
+    for router in (policy_router, rule_router, bank_router, adapter_router, openai_router, perspective_router):
         app.include_router(router(current))
     return app
 

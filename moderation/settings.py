@@ -15,6 +15,9 @@ from moderation.policy_document import is_file
 from moderation.rate_limit import RateLimit, rate_limit_from
 from moderation.regions import check_region
 
+ADAPTERS_VARIABLE = "WARDLINE_ADAPTERS"
+DEFAULT_ADAPTERS = Path("var/adapters")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -34,6 +37,8 @@ class Settings:
     """Region of requests in a dialect that knows none."""
     rate_limit: RateLimit | None = None
     """Requests of one API key, over all workers."""
+    adapters: Path = DEFAULT_ADAPTERS
+    """Folder of the adapters that are added at run time; it need not exist."""
 
     @property
     def follows_publications(self) -> bool:
@@ -64,11 +69,12 @@ class Settings:
             keep_text=keep_text == "1",
             region=region,
             rate_limit=rate_limit_from(environment),
+            adapters=Path(environment.get(ADAPTERS_VARIABLE) or cls.adapters).absolute(),
         )
 
     def environment(self) -> dict[str, str]:
         """The variables that name these settings from any working folder."""
-        paths = {"WARDLINE_BUNDLE": self.bundle, KEYS_VARIABLE: self.keys}
+        paths = {"WARDLINE_BUNDLE": self.bundle, KEYS_VARIABLE: self.keys, ADAPTERS_VARIABLE: self.adapters}
         named = {"WARDLINE_DATABASE": self.database, "WARDLINE_POLICY": self.policy}
         return {name: str(path) for name, path in paths.items() if path} | named
 

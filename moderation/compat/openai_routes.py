@@ -50,5 +50,6 @@ def answer(api: ModerationApi, asked: ModerationRequest) -> dict[str, Any]:
         raise OpenAIError(400, str(error), code="invalid_value", param="region") from error
     id_ = f"modr-{uuid.uuid4().hex}"
     items = [Item(id=f"{id_}-{i}", fields={"text": text}, regions=(region,)) for i, text in enumerate(asked.texts)]
-    made = api.decide(items, policy_set=asked.policy_set, explain=False)
-    return render(made.decisions, id_=id_, model=api.model, heads=api.heads)
+    serving = api.current()
+    made = api.decide(items, policy_set=asked.policy_set, explain=False, serving=serving)
+    return render(made.decisions, id_=id_, model=serving.name, heads=serving.moderator.heads)

@@ -34,6 +34,8 @@ from retrieval_shared.text import normalise
 
 if TYPE_CHECKING:
     from moderation.api import ModerationApi
+    from moderation.metrics import ModerationMetrics
+    from moderation.scorer import Scorer
 
 PREFIX = "/v1alpha1"
 DISCOVERY = "/$discovery/rest"
@@ -55,42 +57,46 @@ class Perspective:
         """The shipped profanity list, and the mapping that lies in a bundle's folder."""
         return cls(Profanity.load(), ScoreMapping.load(bundle / MAPPING_FILE))
 
-    def analyze(self, api: ModerationApi, asked: AnalyzeRequest) -> dict[str, Any]:
+    def analyze(self, model: Scorer, asked: AnalyzeRequest, *, metrics: ModerationMetrics) -> dict[str, Any]:
         """The answer of comments:analyze; nothing is decided and nothing is stored, whatever `doNotStore` says.
+
+        Args:
+            model: scores.
+            asked: the request.
+            metrics: where the time that it takes to score is counted.
 
         Raises:
             PerspectiveError: the language is not known, or an attribute does not support it.
             ScoringError: the encoder failed.
         """
-        detected = [_read_as(api.language(asked.text))]
-        asked = with_supported_attributes(asked, detected=detected, supported=self._supported(api))
+        detected = [_read_as(model.language(asked.text))]
+        asked = with_supported_attributes(asked, detected=detected, supported=self._supported(model))
         codes = dict.fromkeys(language_code(tag) for tag in asked.languages or detected)
         wanted = tuple(codes) if any(each.attribute == PROFANITY for each in asked.attributes) else ()
         places = split_sentences(asked.text) if asked.span_annotations else ()
         texts = [asked.text, *(asked.text[start:end] for start, end in places)]
-        rows = api.probabilities(texts)  # [texts, H]
-        whole, *parts = (self._scores(api, row, text, wanted) for row, text in zip(rows, texts, strict=True))
+        with metrics.stage("score"):
+            rows = model.probabilities(texts)  # [texts, H]
+        whole, *parts = (self._scores(model, row, text, wanted) for row, text in zip(rows, texts, strict=True))
         spans = [(start, end, scores) for (start, end), scores in zip(places, parts, strict=True)]
         return render_analyze(asked, whole, spans, detected)
 
-    def _scores(
-        self, api: ModerationApi, row: NDArray[np.float32], text: str, languages: Sequence[str]
-    ) -> dict[str, float]:
+    def _scores(self, model: Scorer, row: NDArray[np.float32], text: str, languages: Sequence[str]) -> dict[str, float]:
         """The scores of one text, by attribute.
 
         Args:
-            api: names the heads.
+            model: names the heads.
             row: `[H]`, its probabilities.
             text: as sent.
             languages: codes of those in which profanity is looked for; empty: PROFANITY is not scored.
         """
-        probabilities = {head: float(value) for head, value in zip(api.heads, row, strict=True)}
+        probabilities = {head: float(value) for head, value in zip(model.heads, row, strict=True)}
         profanity = self.profanity.score(normalise(text).canonical, languages) if languages else None
         return attribute_scores(probabilities, profanity=profanity, mapping=self.mapping)
 
-    def _supported(self, api: ModerationApi) -> Mapping[str, frozenset[str]]:
+    def _supported(self, model: Scorer) -> Mapping[str, frozenset[str]]:
         """Attribute -> the languages it can be scored in."""
-        read = frozenset(api.languages)
+        read = frozenset(model.bundle.manifest.languages)
         return {name: self.profanity.languages if name == PROFANITY else read for name in ATTRIBUTES}
 
 
@@ -109,7 +115,7 @@ def perspective_router(current: Callable[[], ModerationApi]) -> APIRouter:
         api = authorised(request)
         # Whatever its type: many clients send none. Nothing is stored, so a web page that gets so far changes nothing.
         asked = parse_analyze(await read_bytes(request))
-        return await api.run(lambda wanted: api.perspective.analyze(api, wanted), asked)
+        return await api.run(lambda wanted: analyzed(api, wanted), asked)
 
     @router.post(f"{PREFIX}/comments:suggestscore", **comments.SUGGEST.post())
     async def suggest(request: Request) -> dict[str, Any]:
@@ -135,11 +141,23 @@ def _read_as(found: Language) -> str:
     return found.code if told else UNSURE_READ_AS
 
 
+def analyzed(api: ModerationApi, asked: AnalyzeRequest) -> dict[str, Any]:
+    """The answer of comments:analyze, by one model from beginning to end.
+
+    Raises:
+        PerspectiveError: the language is not known, or an attribute does not support it.
+        ScoringError: the encoder failed.
+    """
+    serving = api.current()
+    return serving.perspective.analyze(serving.moderator, asked, metrics=api.metrics)
+
+
 def suggested(api: ModerationApi, asked: SuggestRequest) -> dict[str, Any]:
     """The answer to a suggestion, which now waits in the review queue.
 
     Raises:
         Problem: nothing could be stored.
     """
-    api.suggest(asked.text, asked.scores, community=asked.community_id)
-    return render_suggest(asked, [_read_as(api.language(asked.text))])
+    serving = api.current()
+    api.suggest(asked.text, asked.scores, community=asked.community_id, serving=serving)
+    return render_suggest(asked, [_read_as(serving.moderator.language(asked.text))])

@@ -27,6 +27,7 @@ TAGS = (
         "description": "Terms and patterns of one's own: versions, in shadow, in force.",
     },
     {"name": "Bank", "description": "Items known to be bad, found again word for word or nearly so."},
+    {"name": "Adapters", "description": "What the encoder knows of regions and tasks, exchanged while requests run."},
     {"name": "OpenAI", "description": "In the shape of OpenAI's moderation endpoint."},
     {"name": "Perspective", "description": "In the shape of Google's Perspective API, v1alpha1."},
 )

@@ -88,6 +88,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     given = service_environment(folder, database).items()
     environment = {name: value for name, value in given if not name.startswith("WARDLINE_")} | {
         "BENTOML_CONFIG_OPTIONS": "services.wardline.workers=2",
+        "WARDLINE_ADAPTERS": str(folder / "adapters"),
         "WARDLINE_DATABASE": database,
         "WARDLINE_KEEP_TEXT": "1",
         "WARDLINE_KEYS": str(folder / "keys.yaml"),

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sqlalchemy.exc import OperationalError
 
-from moderation.api import MAX_WAITING, ModerationApi, probe
+from moderation.api import MAX_WAITING, ModerationApi
 from moderation.decision import Decision, decide, decide_failed
 from moderation.item import Item
 from moderation.pipeline import Moderated
@@ -26,15 +27,23 @@ from moderation.policy_document import POLICIES, load_policy
 from moderation.policy_store import PolicyStore
 from moderation.problem import Problem
 from moderation.review.store import Store
+from moderation.served_model import ServedModel
+from moderation.settings import Settings
 from moderation.signal_sources import NO_SOURCES, SignalSources
 from moderation.thresholds import HeadThreshold, Thresholds
-from retrieval_shared.bundle import Bundle, Manifest, Probe
+from retrieval_shared.adapter_store import AdapterStore
+from retrieval_shared.adapters import Adapter
+from retrieval_shared.bundle import ADAPTERS, Bundle, Manifest, Probe
 from retrieval_shared.errors import ScoringError
 from retrieval_shared.language import Language
+
+if TYPE_CHECKING:
+    from tests.moderation.conftest import Folders
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
 POLICY = load_policy("ads-default@1")
 HEADS = tuple(head.name for head in POLICY.heads)
+ITEMS = [Item(id="a", fields={"body": "x"}, regions=("US",))]
 
 
 def bundle(recorded: float = 0.1) -> Bundle:
@@ -67,6 +76,7 @@ class FakeModerator:
 
     heads = HEADS
     policy: Policy = POLICY
+    adapters: tuple[Adapter, ...] = ()
     thresholds = Thresholds.of(
         prevalence=0.02, heads={head: HeadThreshold(0.3, 0.6, "made up", 150 + i, 900) for i, head in enumerate(HEADS)}
     )
@@ -161,27 +171,6 @@ def body(*texts: str, region: str = "US", **changes: object) -> bytes:
     return json.dumps({"items": items, **changes}).encode()
 
 
-def test_the_probe_within_tolerance_is_ready_without_a_warning() -> None:
-    """The difference is reported all the same."""
-    readiness = probe(FakeModerator(recorded=0.11))
-    assert (readiness.ready, readiness.bundle, readiness.warnings) == (True, "tiny@1", ())
-    assert readiness.probe_difference == pytest.approx(0.01, abs=1e-6)
-
-
-def test_the_probe_beyond_tolerance_is_ready_with_a_warning() -> None:
-    """The machine computes otherwise; an operator has to see it, callers are still served."""
-    readiness = probe(FakeModerator(recorded=0.2))
-    assert readiness.ready
-    assert "differ by 0.100" in readiness.warnings[0]
-
-
-def test_a_probe_that_cannot_be_scored_is_not_ready() -> None:
-    """No traffic before one text was scored."""
-    readiness = probe(FakeModerator(fails=True))
-    assert (readiness.ready, readiness.probe_difference) == (False, None)
-    assert "no session" in readiness.warnings[0]
-
-
 def test_results_stand_in_the_order_of_the_request_with_errors_between() -> None:
     """The pipeline and the log see the good items only; every item is answered."""
     moderator, queue = FakeModerator(), FakeQueue()
@@ -258,7 +247,10 @@ def test_when_what_is_in_force_cannot_be_read_nothing_is_decided(monkeypatch: py
         raise OperationalError("SELECT", {}, Exception("disk I/O error"))
 
     monkeypatch.setattr(api.policies, "in_force", unreadable)
-    for ask in (lambda: api.answer(body("x")), lambda: api.suggest("x", {"TOXICITY": 0.9}, community="c")):
+    for ask in (
+        lambda: api.answer(body("x")),
+        lambda: api.suggest("x", {"TOXICITY": 0.9}, community="c", serving=api.current()),
+    ):
         with pytest.raises(Problem, match="queue_unavailable: nothing was decided; send it again"):
             ask()
     api.close()
@@ -314,4 +306,53 @@ def test_a_request_may_name_any_version_that_is_known_and_fits() -> None:
     for ref in (None, "ads-default", "ads-default@1"):
         asyncio.run(api.moderate(body("x", policy_set=ref)))
     assert [policy.version for policy in moderator.policies if policy] == [1, 2, 1, 2, 2, 1]
+    api.close()
+
+
+def test_a_model_that_is_exchanged_decides_with_its_own_thresholds(folders: Folders) -> None:
+    """From the next request on; they are listed, and kept so that what they decided can be decided again."""
+    store = Store(f"sqlite:///{folders.path / 'wardline.db'}")
+    api = ModerationApi.over(ServedModel(folders.models()), store, Settings())
+    before = api.current()
+    folders.turn(folders.write("2"))
+    api.answer(body("x"))
+    after = api.current()
+    assert [each.moderator.bundle.manifest.version for each in (before, after)] == ["1", "2"]
+    cuts = [each.moderator.thresholds.id for each in (before, after)]
+    assert cuts[0] != cuts[1] == api.policies.listing()["thresholds"]["id"]
+    kept = PolicyStore(store.database)
+    assert all(kept.thresholds(name) is not None for name in cuts)
+    [old] = api.decide(ITEMS, policy_set=None, explain=False, serving=before).decisions
+    [new] = api.decide(ITEMS, policy_set=None, explain=False).decisions
+    assert (old.versions["bundle"], new.versions["bundle"]) == ("1", "2")
+    api.close()
+    store.close()
+
+
+def test_what_serves_tells_of_itself_without_a_look_at_the_folders(folders: Folders) -> None:
+    """A question whether the service is ready loads nothing; what was refused is a warning."""
+    store = Store(f"sqlite:///{folders.path / 'wardline.db'}")
+    api = ModerationApi.over(ServedModel(folders.models()), store, Settings())
+    folders.turn(folders.write("2"))
+    assert api.readiness.bundle == "tiny@1"
+    api.current()
+    assert (api.readiness.bundle, api.readiness.warnings) == ("tiny@2", ())
+    folders.store.add(folders.adapter("region:ID", encoder="two"))
+    api.current()
+    assert api.readiness.ready
+    assert "region:ID is refused" in api.readiness.warnings[0]
+    api.close()
+    store.close()
+
+
+def test_it_opens_over_the_folders_that_the_settings_name(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    settings = Settings(
+        bundle=tiny_bundle.path, adapters=tmp_path / "adapters", database=f"sqlite:///{tmp_path / 'w.db'}"
+    )
+    api = ModerationApi.open(settings)
+    own = api.adapters.listing()["adapters"]
+    assert {each["source"] for each in own} == {"bundle"}
+    added = AdapterStore(settings.adapters).add(tiny_bundle.path / ADAPTERS / "region-ID")
+    now = {each["name"]: each for each in api.adapters.listing()["adapters"]}
+    assert (now["region:ID"]["source"], now["region:ID"]["version"]) == ("added", added.version)
     api.close()

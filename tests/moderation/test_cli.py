@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -23,12 +23,23 @@ from moderation.rate_limit import RateLimit
 from moderation.review.store import Store
 from moderation.rule_store import RuleStore
 from moderation.thresholds import HeadThreshold, Thresholds
+from retrieval_shared.adapter_store import AdapterStore
+from retrieval_shared.adapters import Adapter
+
+if TYPE_CHECKING:
+    from tests.moderation.conftest import Folders
 
 VERSIONS = {"policy_set": "fake@1"}
 
 
 class FakeModerator:
     thresholds = Thresholds.of(prevalence=0.02, heads={"scam": HeadThreshold(0.3, 0.6, "made up", 1, 1)})
+    adapters: Sequence[Adapter] = ()
+
+    def with_adapters(self, adapters: Sequence[Adapter]) -> FakeModerator:
+        made = FakeModerator()
+        made.adapters = adapters
+        return made
 
     def moderate(self, items: Sequence[Item]) -> list[Decision]:
         return [
@@ -40,7 +51,7 @@ class FakeModerator:
                 tuple(RegionDecision(code, code, Action.ESCALATE, (), (), degraded=False) for code in item.regions),
                 {},
                 None,
-                VERSIONS,
+                VERSIONS | {each.name: each.version for each in self.adapters},
             )
             for item in items
         ]
@@ -52,6 +63,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(cli.DATABASE_VARIABLE, raising=False)
     monkeypatch.delenv("WARDLINE_KEYS", raising=False)
     monkeypatch.delenv("WARDLINE_DEBUG", raising=False)
+    monkeypatch.delenv("WARDLINE_ADAPTERS", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(Moderator, "load", lambda *_, **__: FakeModerator())
     Path("ads.jsonl").write_text('{"id": "ad-1", "text": "one"}\n{"id": "ad-2", "text": "two"}\nbroken\n')
@@ -100,6 +112,23 @@ def test_file_is_moderated_and_its_escalations_filed() -> None:
     assert "escalations in the review queue: 4" in result.output
     assert [row["status"] for row in rows("decisions.jsonl")] == ["ok", "ok", "error"]
     assert Path("var/wardline.db").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--no-queue",)])
+def test_adapters_that_were_added_serve_here_too(more: tuple[str, ...], folders: Folders) -> None:
+    """With a database and without; one that is damaged stops the command before it writes anything."""
+    store = AdapterStore(Path("var/adapters"))
+    version = store.add(folders.adapter("region:ID")).version
+    assert moderated(*more).exit_code == 0
+    assert [row["versions"].get("region:ID") for row in rows("decisions.jsonl")[:2]] == [version] * 2
+    Path("decisions.jsonl").unlink()
+    assert moderated("--adapters", "none", *more).exit_code == 0
+    assert "region:ID" not in rows("decisions.jsonl")[0]["versions"]
+    Path("decisions.jsonl").unlink()
+    (store.folder / store.entries()[0].folder / "adapter_config.json").unlink()
+    refused = moderated(*more)
+    assert (refused.exit_code, Path("decisions.jsonl").exists()) == (2, False)
+    assert "they are missing or damaged" in refused.output
 
 
 def test_what_decided_is_kept_so_that_it_can_be_decided_again() -> None:

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from moderation.api import ModerationApi, Readiness
+from moderation.api import ModerationApi
 from moderation.auth import KeyRing, create_key
 from moderation.decision import Decision, Evidence, decide, decide_failed, with_evidence
 from moderation.item import Item
@@ -30,12 +30,13 @@ from moderation.policy import Policy
 from moderation.policy_api import PolicyApi
 from moderation.policy_document import load_policy
 from moderation.policy_store import PolicyStore
+from moderation.readiness import Readiness
 from moderation.review.store import Store
 from moderation.schema import MAX_BODY_BYTES, MAX_ITEMS
 from moderation.service import ReadyBody, build_app, check_start
 from moderation.signal_sources import NO_SOURCES, SignalSources
 from moderation.thresholds import HeadThreshold, Thresholds
-from retrieval_shared.bundle import Bundle, Manifest, Probe
+from retrieval_shared.bundle import FORMAT, Bundle, Manifest, Probe
 from retrieval_shared.language import Language
 
 AT = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
@@ -49,6 +50,7 @@ class FakeModerator:
 
     heads = HEADS
     policy: Policy = POLICY
+    adapters = ()
     thresholds = Thresholds.of(
         prevalence=0.02, heads={head: HeadThreshold(0.3, 0.6, "made up", 900, 900) for head in HEADS}
     )
@@ -367,7 +369,7 @@ def test_a_service_does_not_start_without_a_whole_bundle(tmp_path: Path) -> None
     for name in names:
         (tmp_path / name).write_text("damaged")
     document = {
-        "format": 1,
+        "format": FORMAT,
         "name": "tiny",
         "version": "1",
         "heads": list(HEADS),

@@ -20,7 +20,7 @@ def test_nothing_set_is_the_shipped_model_for_this_machine_alone(tmp_path: Path)
     nothing = Settings.from_environment({})
     assert nothing == Settings(
         bundle=None, policy="ads-default", database=f"sqlite:///{tmp_path}/var/wardline.db", keys=None, keep_text=False,
-        region="US", rate_limit=None,
+        region="US", rate_limit=None, adapters=tmp_path / "var/adapters",
     )  # fmt: skip
 
 
@@ -33,10 +33,11 @@ def test_nothing_set_is_the_shipped_model_for_this_machine_alone(tmp_path: Path)
         "WARDLINE_KEYS",
         "WARDLINE_REGION",
         "WARDLINE_RATE_LIMIT",
+        "WARDLINE_ADAPTERS",
     ],
 )
 def test_empty_counts_as_not_set(name: str) -> None:
-    assert Settings.from_environment({f"WARDLINE_{name}": ""}) == Settings.from_environment({})
+    assert Settings.from_environment({name: ""}) == Settings.from_environment({})
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,7 @@ def test_empty_counts_as_not_set(name: str) -> None:
         ("WARDLINE_KEEP_TEXT", "0", "keep_text", False),
         ("WARDLINE_REGION", "IN-GJ", "region", "IN-GJ"),
         ("WARDLINE_RATE_LIMIT", "600/min", "rate_limit", RateLimit(600, 60)),
+        ("WARDLINE_ADAPTERS", "/a", "adapters", Path("/a")),
     ],
 )
 def test_every_variable_sets_one_thing(name: str, value: str, field: str, expected: object) -> None:
@@ -79,12 +81,14 @@ def test_relative_paths_hold_in_another_folder(tmp_path: Path, monkeypatch: pyte
     """A worker runs elsewhere: what its parent hands down names the same files."""
     given = {
         "WARDLINE_BUNDLE": "b", "WARDLINE_KEYS": "k.yaml", "WARDLINE_DATABASE": "var/w.db", "WARDLINE_POLICY": "p.yaml",
+        "WARDLINE_ADAPTERS": "a",
     }  # fmt: skip
     settings = Settings.from_environment(given)
     handed = settings.environment()
     assert handed == {
         "WARDLINE_BUNDLE": f"{tmp_path}/b",
         "WARDLINE_KEYS": f"{tmp_path}/k.yaml",
+        "WARDLINE_ADAPTERS": f"{tmp_path}/a",
         "WARDLINE_DATABASE": f"sqlite:///{tmp_path}/var/w.db",
         "WARDLINE_POLICY": f"{tmp_path}/p.yaml",
     }
@@ -95,6 +99,7 @@ def test_relative_paths_hold_in_another_folder(tmp_path: Path, monkeypatch: pyte
 def test_what_is_not_set_is_not_handed_down(tmp_path: Path) -> None:
     assert Settings.from_environment({}).environment() == {
         "WARDLINE_DATABASE": f"sqlite:///{tmp_path}/var/wardline.db", "WARDLINE_POLICY": "ads-default",
+        "WARDLINE_ADAPTERS": f"{tmp_path}/var/adapters",
     }  # fmt: skip
 
 

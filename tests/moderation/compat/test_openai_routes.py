@@ -24,7 +24,7 @@ def test_one_result_per_text_each_logged_under_its_id(client: TestClient, api: M
     assert [row.item_id for row in rows] == [f"{document['id']}-0", f"{document['id']}-1"]
     assert [str(row.action) for row in rows] == [result["decision"]["action"] for result in document["results"]]
     assert {row.region for row in rows} == {"DE"}
-    assert document["model"] == api.model == "tiny@1"
+    assert document["model"] == api.current().name == "tiny@1"
     for row, result in zip(rows, document["results"], strict=True):
         assert result["category_scores"]["hate"] == pytest.approx(row.probabilities["hate"])
 

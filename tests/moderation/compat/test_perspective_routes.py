@@ -23,13 +23,19 @@ def analyze(*attributes: str, **more: object) -> dict[str, object]:
     return {**COMMENT, "requestedAttributes": {name: {} for name in attributes}, **more}
 
 
+def toxicity(api: ModerationApi, *texts: str) -> list[float]:
+    moderator = api.current().moderator
+    scores: list[float] = moderator.probabilities(texts)[:, moderator.heads.index("toxic")].tolist()
+    return scores
+
+
 def test_a_comment_is_scored_and_leaves_no_trace(client: TestClient, api: ModerationApi, log: Store) -> None:
     before = len(list(log.decision_rows()))
     answer = client.post(f"{ANALYZE}?key=anything", json=analyze("TOXICITY", "INSULT", "PROFANITY"))
     assert answer.status_code == 200
     scores = answer.json()["attributeScores"]
     assert list(scores) == ["TOXICITY", "INSULT", "PROFANITY"]
-    toxic = api.probabilities(["You there. What a day!"])[0][api.heads.index("toxic")]
+    toxic = toxicity(api, "You there. What a day!")[0]
     assert scores["TOXICITY"]["summaryScore"] == {"value": pytest.approx(toxic, abs=1e-6), "type": "PROBABILITY"}
     assert scores["PROFANITY"]["summaryScore"]["value"] == 0
     assert answer.json()["languages"] == ["en"]
@@ -40,8 +46,8 @@ def test_spans_are_the_sentences_each_with_a_score_of_its_own(client: TestClient
     answer = client.post(ANALYZE, json=analyze("TOXICITY", spanAnnotations=True)).json()
     spans = answer["attributeScores"]["TOXICITY"]["spanScores"]
     assert [(span["begin"], span["end"]) for span in spans] == [(0, 10), (11, 22)]
-    alone = api.probabilities(["You there.", "What a day!"])[:, api.heads.index("toxic")]
-    assert [span["score"]["value"] for span in spans] == pytest.approx(alone.tolist(), abs=1e-6)
+    alone = toxicity(api, "You there.", "What a day!")
+    assert [span["score"]["value"] for span in spans] == pytest.approx(alone, abs=1e-6)
 
 
 def test_disguised_profanity_is_found(client: TestClient) -> None:
@@ -67,9 +73,10 @@ def test_the_profanity_list_is_searched_once_for_each_language(client: TestClien
             asked.append(tuple(languages))
             return super().score(text, languages)
 
-    own = replace(api.perspective, profanity=Counting(api.perspective.profanity.signals))
+    serving = api.current()
+    own = replace(serving.perspective, profanity=Counting(serving.perspective.profanity.signals))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "perspective", own)
+        patch.setattr(api, "current", lambda: replace(serving, perspective=own))
         for attribute in ("PROFANITY", "TOXICITY"):
             document = analyze(attribute, languages=["en", "en_US", "EN", "en-GB"] * 8)
             assert client.post(ANALYZE, json=document).status_code == 200
@@ -145,7 +152,8 @@ def test_so_do_those_of_the_service_itself(client: TestClient, stranger: TestCli
     assert (refused.status_code, refused.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
     assert client.get("/v1alpha1/nothing").json()["error"]["status"] == "NOT_FOUND"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "probabilities", lambda _: (_ for _ in ()).throw(ScoringError("no session")))
+        scorer = api.current().moderator
+        patch.setattr(scorer, "probabilities", lambda _: (_ for _ in ()).throw(ScoringError("no session")))
         answer = client.post(ANALYZE, json=analyze("TOXICITY"))
     assert (answer.status_code, answer.json()["error"]["status"]) == (503, "UNAVAILABLE")
     assert answer.headers["retry-after"] == "1"

@@ -191,7 +191,7 @@ def test_a_model_that_gives_no_answer(
     made_up_api: ModerationApi, made_up_client: TestClient, patch: pytest.MonkeyPatch
 ) -> None:
     """Only where nothing is decided: a decision without scores goes to a person."""
-    patch.setattr(made_up_api, "probabilities", raising(ScoringError("no session")))
+    patch.setattr(made_up_api.current().moderator, "probabilities", raising(ScoringError("no session")))
     check(send(made_up_client, ANALYZE), ANALYZE, 503, "scoring_failed")
 
 
