@@ -77,6 +77,7 @@ eval-encoder: dev  ## Measure the bundle's encoder, beside its paths where runs/
 	$(BIN)/python wardline.py eval encoder $(if $(wildcard runs/encoder),--paths runs/encoder) $(if $(DATA),--data $(DATA))
 
 bench: dev  ## Latency, throughput and memory beside other stacks
+	$(BIN)/python wardline.py train bench-graphs
 	$(BIN)/python wardline.py eval serving
 
 clean:  ## Remove the environments, training caches (runs/) and var/: decision log, review queue, keys

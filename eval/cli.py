@@ -192,6 +192,7 @@ def serving(
     load_limit_s: Annotated[int, typer.Option(help="Seconds after which a level of the load sends no more.")] = 120,
     peers: Annotated[bool, typer.Option(help="Measure other stacks too, in environments of their own.")] = True,
     load: Annotated[bool, typer.Option(help="Measure the service under load too, with many clients at once.")] = True,
+    branches: Annotated[bool, typer.Option(help="Measure what adapters cost too; needs `train bench-graphs`.")] = True,
     torch_index: Annotated[str | None, typer.Option(help="Index with builds of torch for the peers.")] = None,
 ) -> None:
     """Measure the service: latency, throughput, memory and start-up beside other stacks, and the service under load."""
@@ -199,7 +200,8 @@ def serving(
 
     options = BenchOptions(
         bundle=bundle, seed=seed, texts=texts, requests=requests, explained=explained, rounds=rounds, limit_s=limit_s,
-        load_requests=load_requests, load_limit_s=load_limit_s, peers=peers, load=load, torch_index=torch_index,
+        load_requests=load_requests, load_limit_s=load_limit_s, peers=peers, load=load, branches=branches,
+        torch_index=torch_index,
     )  # fmt: skip
     with _progress() as progress:
         report = run_bench(options, progress=progress)

@@ -18,7 +18,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from eval.bench import load, load_summary, summary, throughput
+from eval.bench import branches, branches_graphs, branches_summary, load, load_summary, summary, throughput
 from eval.bench.machine import Machine, this_machine
 from eval.bench.page import page
 from eval.bench.preparation import MINILM, QUANTISED, export_peers, prepare_peers
@@ -27,7 +27,7 @@ from eval.bench.stacks import HTTP, STACKS, WARDLINE, Stack
 from eval.bench.texts import BenchTexts, Ends, make_texts, read_ads
 from eval.peers.measure import Figures, Job
 from eval.report import ReportFiles, write_report
-from retrieval_shared.bundle import TOKENIZER, Bundle, load_bundle
+from retrieval_shared.bundle import BASE_WEIGHTS, TOKENIZER, Bundle, load_bundle
 from retrieval_shared.errors import WardlineError
 
 Progress = Callable[[str, int, int], None]
@@ -89,6 +89,8 @@ class BenchOptions:
     """Whether other stacks are measured, too."""
     load: bool = True
     """Whether the service is measured under load, too."""
+    branches: bool = True
+    """Whether what adapters cost is measured, too."""
     torch_index: str | None = None
     """Index to install the peers' torch from; None: pip's own."""
 
@@ -109,7 +111,7 @@ class BenchOptions:
             for field in dataclasses.fields(self)
             if field.name in {*BOUNDS, "seed"} and getattr(self, field.name) != field.default
         ]
-        left_out = [f"--no-{name}" for name in ("peers", "load") if not getattr(self, name)]
+        left_out = [f"--no-{name}" for name in ("peers", "load", "branches") if not getattr(self, name)]
         return " ".join(["python wardline.py eval serving", *given, *left_out])
 
 
@@ -125,6 +127,8 @@ def run_bench(options: BenchOptions, *, progress: Progress | None = None) -> dic
     """
     say: Progress = progress or _silent
     bundle, machine = load_bundle(options.bundle), this_machine()
+    if options.branches:  # missed now, not after all the rounds
+        branches_graphs.check_graphs(branches_graphs.FOLDER, encoder=bundle.sha256(BASE_WEIGHTS))
     texts = make_texts(read_ads(), n=options.texts, seed=options.seed, ends=token_ends(bundle))
     stacks = [stack for stack in STACKS if options.peers or not stack.is_peer]
     with tempfile.TemporaryDirectory(prefix="wardline-bench-") as folder:
@@ -144,9 +148,11 @@ def run_bench(options: BenchOptions, *, progress: Progress | None = None) -> dic
         )  # fmt: skip
         say("deciding", 1, 1)
         under_load = _measure_load(options, processes, texts, say) if options.load else None
+        adapters = _measure_branches(processes, texts, say) if options.branches else None
     check_peers(rounds[0], stacks)
     return build_report(
-        options, rounds, deciding, under_load=under_load, stacks=stacks, texts=texts, bundle=bundle, machine=machine,
+        options, rounds, deciding, under_load=under_load, adapters=adapters, stacks=stacks, texts=texts, bundle=bundle,
+        machine=machine,
         took_s=took_s,
     )  # fmt: skip
 
@@ -211,6 +217,7 @@ def build_report(
     deciding: Figures,
     *,
     under_load: Figures | None = None,
+    adapters: dict[str, Any] | None = None,
     stacks: Sequence[Stack],
     texts: BenchTexts,
     bundle: Bundle,
@@ -237,7 +244,9 @@ def build_report(
             *summary.targets(rounds, deciding),
             *throughput.targets(rounds, stacks),
             *(load_summary.targets(loaded) if loaded is not None else ()),
+            *(branches_summary.targets(adapters) if adapters is not None else ()),
         ],
+        "branches": adapters,
         "stacks": summary.stack_records(rounds, stacks),
         "throughput": throughput.records(rounds, stacks),
         "lead": throughput.lead(rounds, stacks),
@@ -299,6 +308,14 @@ def _measure_load(options: BenchOptions, processes: Processes, texts: BenchTexts
     figures = processes.measure_load(job, workers=load.WORKERS, timeout_s=timeout_s)
     progress("under load", 1, 1)
     return figures
+
+
+def _measure_branches(processes: Processes, texts: BenchTexts, progress: Progress) -> dict[str, Any]:
+    progress("adapters", 0, len(branches.MODULES))
+    job = branches.job_of(texts.ads, texts.batch, bundle=processes.bundle)
+    figures, peft = (processes.run(module, job, timeout_s=branches.TIMEOUT_S) for module in branches.MODULES)
+    progress("adapters", len(branches.MODULES), len(branches.MODULES))
+    return branches_summary.summarise(figures, peft)
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:

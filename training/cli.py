@@ -11,6 +11,9 @@ from typing import Annotated
 import structlog
 import typer
 
+from eval.bench.branches_graphs import FOLDER
+from training.balance_report import ROWS, compare_balances
+from training.bench_graphs import write_bench_graphs
 from training.config import EncoderConfig, ModerationConfig, load_config
 from training.encoder import EncoderRun, train_encoder
 from training.layers import compare_layers
@@ -116,6 +119,24 @@ def layers(
 
 
 @app.command()
+def balance(
+    config: Config = CONFIGS / "moderation.yaml",
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("eval/reports/balance.json"),
+    runs: Runs = Path("runs"),
+    rows: Annotated[int, typer.Option(min=1, help="Public rows learnt from; our own ads come on top, once.")] = ROWS,
+    threads: Threads = CORES,
+) -> None:
+    """Compare ways to balance the heads' gradients on held-out rows, and tell which heads pull apart."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    if data is None:
+        raise ValueError("no data folder: name it with --data or WARDLINE_DATA (training/data/README.md)")
+    run = Run(data=data, out=out, runs=runs, threads=threads)
+    compare_balances(load_config(config, ModerationConfig), run, rows=rows)
+    typer.echo(f"report -> {out}")
+
+
+@app.command()
 def perspective(
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle; the mapping is written there.")] = Path(
         "models/default"
@@ -129,3 +150,16 @@ def perspective(
     if data is None:
         raise ValueError("no data folder: name it with --data or WARDLINE_DATA (training/data/README.md)")
     typer.echo(f"mapping -> {train_perspective(PerspectiveRun(bundle=bundle, crossfit=crossfit, data=data))}")
+
+
+@app.command()
+def bench_graphs(
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle whose encoder is measured.")] = Path(
+        "models/default"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder of the graphs.")] = FOLDER,
+) -> None:
+    """Write the graphs that `eval serving` measures adapters on, unless they are there: some minutes, half a GB."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    write_bench_graphs(bundle, out)
+    typer.echo(f"graphs -> {out}")
