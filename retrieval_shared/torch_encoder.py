@@ -202,7 +202,7 @@ class SlotEncoder(nn.Module):
     def static(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the static path's vectors `[b, d]`; zeros where there is no such path."""
         if self.paths is None:
-            return torch.zeros(len(input_ids), self.shape.dim)
+            return torch.zeros(input_ids.shape[0], self.shape.dim)
         return self.paths.static(self._rows(input_ids)[1], input_ids, attention_mask)
 
     def lora_paths(self) -> dict[str, str]:

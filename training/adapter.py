@@ -21,15 +21,16 @@ from torch import Tensor, nn
 from retrieval_shared.adapters import CONFIG, ENCODER_KEY, LORA_A, LORA_B, NAME_KEY, PARENT_KEY, WEIGHTS
 from retrieval_shared.head import ATTENTION_HEADS_KEY
 from retrieval_shared.torch_families import BERT, FAMILIES, Family, family_of
+from training.balance import Balance, balance_of
 from training.base_model import BaseModel
 from training.branch import Branch
 from training.config import AdapterConfig, HeadsConfig, SharedConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples
 from training.heads import PooledHeads
 from training.loop import LoopConfig, row_batches, run_steps
-from training.losses.masked_bce import masked_bce
 from training.pooling import pooling_block
 from training.sampling import Weighted, balanced_sample
+from training.tensors import save_tensors
 
 log = structlog.get_logger()
 
@@ -76,7 +77,10 @@ def train_adapter(
     model = get_peft_model(base.model, lora_config(config, base.model))
     pool.dropout.fill_(heads.dropout)
     batches = row_batches(rows.branch.lengths, budget=config.tokens_per_step, rng=np.random.default_rng(seed))
-    steps: list[Callable[[], Tensor]] = [partial(_loss, model, pool, rows, batch) for batch in batches]
+    balance = balance_of(
+        config.balance, shared_parameters(model, pool), list(pool.judge.parameters()), rows.weighted, seed=seed
+    )
+    steps: list[Callable[[], Tensor]] = [partial(_loss, model, pool, balance, rows, batch) for batch in batches]
     log.info("adapter", rows=len(rows.branch.lengths), tokens=int(rows.branch.lengths.sum()), steps=len(steps))
     groups = [
         *lora_groups(model, config),
@@ -85,7 +89,9 @@ def train_adapter(
     ]
     loop = LoopConfig(config.warmup, config.checkpoint_steps, folder / "checkpoint.pt")
     # The encoder stays in evaluation mode: in one pass over the rows dropout doubles a step's cost and gains nothing.
-    run_steps([model.eval(), pool.train()], torch.optim.AdamW(groups, weight_decay=0.01), steps, loop, title="adapter")
+    # What the balance keeps is saved with the rest, and moved by no optimiser.
+    modules = [model.eval(), pool.train(), balance]
+    run_steps(modules, torch.optim.AdamW(groups, weight_decay=0.01), steps, loop, title="adapter")
     model.save_pretrained(str(done.folder))
     metadata = {ATTENTION_HEADS_KEY: str(pool.block.attention_heads)}
     save_file({name: value.contiguous() for name, value in pool.state_dict().items()}, str(done.heads), metadata)
@@ -119,6 +125,11 @@ def lora_config(config: AdapterConfig | SharedConfig, model: nn.Module | None = 
     )
 
 
+def shared_parameters(model: nn.Module, pool: PooledHeads) -> list[nn.Parameter]:
+    """Return what all heads share and the first stage trains: the adapter and the pooling block."""
+    return [p for p in (*model.parameters(), *pool.block.parameters()) if p.requires_grad]
+
+
 def lora_groups(model: PeftModel, config: AdapterConfig) -> list[dict[str, Any]]:
     """Return the optimiser's groups of a PEFT model: each layer's LoRA, the uppermost unfrozen first."""
     by_layer: dict[int, list[nn.Parameter]] = {}
@@ -150,9 +161,9 @@ def save_adapter(source: Path, target: Path, *, name: str, encoder: str, base: s
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    tensors = {key: value.half().contiguous() for key, value in load_file(str(source / WEIGHTS)).items()}
+    tensors = {key: value.half() for key, value in load_file(str(source / WEIGHTS)).items()}
     metadata = {"format": "pt", NAME_KEY: name, ENCODER_KEY: encoder} | ({PARENT_KEY: parent} if parent else {})
-    save_file(tensors, str(target / WEIGHTS), metadata=metadata)
+    save_tensors(target / WEIGHTS, tensors, metadata)
     described = json.loads((source / CONFIG).read_text(encoding="utf-8"))
     # PEFT notes the folder that the base was loaded from on the machine that trained.
     described["base_model_name_or_path"] = base
@@ -187,9 +198,10 @@ def sample_rows(
     return np.concatenate([public[drawn], *[ads] * config.ad_repeats, disguised])
 
 
-def _loss(model: nn.Module, pool: nn.Module, rows: Rows, batch: NDArray[np.intp]) -> Tensor:
+def _loss(model: nn.Module, pool: nn.Module, balance: Balance, rows: Rows, batch: NDArray[np.intp]) -> Tensor:
     logits, _ = pool(*rows.branch.read(model, batch))  # [b, H]
-    return masked_bce(logits, *weighted_tensors(rows.weighted, batch))
+    loss: Tensor = balance(logits, *weighted_tensors(rows.weighted, batch))
+    return loss
 
 
 def weighted_tensors(weighted: Weighted, rows: Sequence[int] | NDArray[np.intp]) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,12 @@ from typing import Any, cast
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from retrieval_shared.head import ATTENTION_HEADS_KEY, BLOCK, JUDGE, PROJECTIONS
 from training.adapter import save_adapter
 from training.heads import PooledHeads, PoolingBlock, ViolationHead
+from training.tensors import save_tensors
 
 
 def save_heads(folder: Path, heads: PooledHeads, names: Sequence[str], *, encoder: str, base: str) -> None:
@@ -31,9 +32,9 @@ def save_heads(folder: Path, heads: PooledHeads, names: Sequence[str], *, encode
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    block = {name: value.detach().half().contiguous() for name, value in heads.block.parts().items()}
+    block = {name: value.detach().half() for name, value in heads.block.parts().items()}
     metadata = {"format": "pt", ATTENTION_HEADS_KEY: str(heads.block.attention_heads)}
-    save_file(block, str(folder / BLOCK), metadata=metadata)
+    save_tensors(folder / BLOCK, block, metadata)
     for h, name in enumerate(names):
         saved = folder / f"{name}.peft"
         peft_head(heads, h).save_pretrained(str(saved))

@@ -62,7 +62,8 @@ def tasks(tokenizer: Tokenizer) -> Tasks:
 
 def vectors(encoder: TwoPathEncoder, tasks: Tasks) -> dict[str, torch.Tensor]:
     with torch.no_grad():
-        return encoder(*padded(tasks.pairs.tokens, np.arange(12), max_tokens=64))._asdict()
+        found: dict[str, torch.Tensor] = encoder(*padded(tasks.pairs.tokens, np.arange(12), max_tokens=64))._asdict()
+    return found
 
 
 def test_the_transformer_learns_the_tasks_and_the_static_path_stays(
