@@ -8,6 +8,7 @@ the plain base.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ NAME_KEY, ENCODER_KEY, PARENT_KEY = "wardline.name", "wardline.encoder", "wardli
 """Metadata of the weights file: the slot's name, the sha256 of the base weights, the slot it was trained from."""
 LORA_A, LORA_B = "lora_a.", "lora_b."
 """Starts of the names of the graph's resident inputs; the module path follows."""
-_PEFT_PREFIX = "base_model.model."
+PEFT_PREFIX = "base_model.model."
+"""Start of the names of tensors as PEFT saves them; the module path follows."""
 _SIDES = {".lora_A.weight": 0, ".lora_B.weight": 1}
 
 Matrices = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -93,8 +95,7 @@ def read_adapter(folder: Path) -> Adapter:
     """
     weights = folder / WEIGHTS
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        scale = float(config["lora_alpha"]) / float(config["r"])
+        rank, scale = rank_and_scale(folder)
         with safe_open(str(weights), framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {key: np.asarray(file.get_tensor(key), dtype=np.float32) for key in file.keys()}  # noqa: SIM118
@@ -106,27 +107,56 @@ def read_adapter(folder: Path) -> Adapter:
             version=sha256_of(weights)[:12],
             parent=metadata.get(PARENT_KEY),
             encoder=metadata[ENCODER_KEY],
-            matrices=_matrices(tensors, scale),
+            matrices=_matrices(tensors, rank=rank, scale=scale),
         )
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise AdapterError(f"adapter {folder.name}: cannot be read: {error!r}") from error
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"adapter {folder.name}: cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _matrices(tensors: Mapping[str, NDArray[np.float32]], scale: float) -> Matrices:
+def rank_and_scale(folder: Path) -> tuple[int, float]:
+    """Return r and `lora_alpha / r`, by which PEFT multiplies a LoRA's product, as `adapter_config.json` has them.
+
+    Raises:
+        OSError: the file is missing.
+        ValueError: it is no JSON, r is no whole number from 1, or its matrices have another scale.
+        KeyError, TypeError: it does not say r or `lora_alpha`.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{CONFIG} is no JSON: {error}") from error
+    rank = config["r"]
+    if not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"{CONFIG}, r: found {rank!r}, allowed 1 or more")
+    for key in ("use_rslora", "alpha_pattern"):
+        if config.get(key):
+            raise ValueError(f"{CONFIG}, {key}: found {config[key]!r}, allowed one scale, lora_alpha / r")
+    scale = float(config["lora_alpha"]) / rank
+    if not math.isfinite(scale):
+        raise ValueError(f"{CONFIG}, lora_alpha: found {config['lora_alpha']}, allowed a finite number")
+    return rank, scale
+
+
+def _matrices(tensors: Mapping[str, NDArray[np.float32]], *, rank: int, scale: float) -> Matrices:
     """Return A and B of each module; PEFT stores them as `[r, in]` and `[out, r]`."""
     sides: dict[str, dict[int, NDArray[np.float32]]] = {}
     for key, tensor in tensors.items():
         ending = next((end for end in _SIDES if key.endswith(end)), None)
-        if ending is None or not key.startswith(_PEFT_PREFIX) or tensor.ndim != 2:
+        if ending is None or not key.startswith(PEFT_PREFIX) or tensor.ndim != 2:
             raise ValueError(f"{key} {list(tensor.shape)} is no LoRA matrix of a linear layer")
-        sides.setdefault(key.removeprefix(_PEFT_PREFIX).removesuffix(ending), {})[_SIDES[ending]] = tensor.T
+        sides.setdefault(key.removeprefix(PEFT_PREFIX).removesuffix(ending), {})[_SIDES[ending]] = tensor.T
     found: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     for module, pair in sides.items():
         if len(pair) != 2 or pair[0].shape[1] != pair[1].shape[0]:
             raise ValueError(f"{module}: A and B do not belong together")
-        if not all(np.isfinite(side).all() for side in pair.values()):
+        a, b = np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1] * np.float32(scale))
+        if a.shape[1] != rank:
+            raise ValueError(f"{module}: its rank is {a.shape[1]}, {CONFIG} says {rank}")
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise ValueError(f"{module}: a value is not finite")
-        found[module] = np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1] * np.float32(scale))
+        found[module] = a, b
+    if not found:
+        raise ValueError(f"{WEIGHTS} holds no LoRA matrix")
     return found
 
 

@@ -8,7 +8,6 @@ multiplies them out, and a head costs the graph a score per token and attention 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from retrieval_shared.adapters import ENCODER_KEY, NAME_KEY, PEFT_PREFIX, WEIGHTS, rank_and_scale
 from retrieval_shared.bundle import sha256_of
 from retrieval_shared.errors import AdapterError
 
@@ -31,9 +31,7 @@ FOLDED = ("look", "found", "whole", "inner_bias", "outer", "bias")
 HEADS_PREFIX = "heads."
 BLOCK = "pooling.safetensors"
 """The shared block's file; its metadata holds the number of attention heads."""
-ATTENTION_HEADS_KEY, ENCODER_KEY, NAME_KEY = "wardline.attention_heads", "wardline.encoder", "wardline.name"
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_PEFT_PREFIX = "base_model.model."
+ATTENTION_HEADS_KEY = "wardline.attention_heads"
 
 Array = Any
 """A numpy array or a torch tensor: `fold` needs `@`, `.mT`, `.reshape`, `.sum`, `+`, `*` and slices of it."""
@@ -122,6 +120,8 @@ def read_heads(folder: Path, names: Sequence[str], *, encoder: str) -> Heads:
     Raises:
         AdapterError: a file is missing or malformed, or a head belongs to another encoder.
     """
+    if not names:
+        raise AdapterError(f"heads {folder.name}: found no names, expected one per head")
     try:
         metadata, block = _read(folder / BLOCK)
         each = [_read_head(folder / name, name, encoder=encoder) for name in names]
@@ -133,7 +133,7 @@ def read_heads(folder: Path, names: Sequence[str], *, encoder: str) -> Heads:
         )
         folded = fold(parameters)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise AdapterError(f"heads {folder.name}: cannot be read: {error!r}") from error
+        raise AdapterError(f"heads {folder.name}: cannot be read: {type(error).__name__}: {error}") from error
     inputs = {HEADS_PREFIX + name: np.ascontiguousarray(folded[name], dtype=np.float32) for name in FOLDED}
     return Heads(tuple(names), tuple(sha256_of(folder / name / WEIGHTS)[:12] for name in names), inputs)
 
@@ -144,24 +144,24 @@ Tensors = dict[str, NDArray[np.float32]]
 def _read(path: Path) -> tuple[dict[str, str], Tensors]:
     with safe_open(str(path), framework="numpy") as file:
         tensors = {key: np.asarray(file.get_tensor(key), dtype=np.float32) for key in file.keys()}  # noqa: SIM118
-        return file.metadata() or {}, tensors
+        metadata = file.metadata() or {}
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ValueError(f"{path.parent.name}/{path.name}: a value is not finite")
+    return metadata, tensors
 
 
 def _read_head(folder: Path, name: str, *, encoder: str) -> tuple[Tensors, Tensors]:
     """Return the LoRA, its scale in B, and the judge of one head."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    _, scale = rank_and_scale(folder)
     metadata, tensors = _read(folder / WEIGHTS)
     if metadata.get(NAME_KEY) != f"head:{name}" or metadata.get(ENCODER_KEY) != encoder:
         raise AdapterError(
             f"head {name!r}: its file says {metadata.get(NAME_KEY)!r} over base weights "
             f"{metadata.get(ENCODER_KEY, 'unknown')[:12]}, this bundle has {encoder[:12]}"
         )
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise ValueError(f"head {name!r}: a value is not finite")
-    own = {key.removeprefix(_PEFT_PREFIX): tensor for key, tensor in tensors.items()}
-    scale = np.float32(float(config["lora_alpha"]) / float(config["r"]))
+    own = {key.removeprefix(PEFT_PREFIX): tensor for key, tensor in tensors.items()}
     lora = {f"{part}.a": own[f"{part}.lora_A.weight"] for part in PROJECTIONS}
-    lora |= {f"{part}.b": own[f"{part}.lora_B.weight"] * scale for part in PROJECTIONS}
+    lora |= {f"{part}.b": own[f"{part}.lora_B.weight"] * np.float32(scale) for part in PROJECTIONS}
     return lora, {part: own[f"judge.{part}"] for part in JUDGE}
 
 

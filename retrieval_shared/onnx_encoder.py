@@ -28,7 +28,7 @@ from retrieval_shared.batching import pad, token_budget_batches
 from retrieval_shared.bundle import ADAPTERS, BASE_WEIGHTS, GRAPH, HEADS, TOKENIZER, Bundle
 from retrieval_shared.chunking import chunk_spans
 from retrieval_shared.errors import AdapterError, BundleError, ScoringError
-from retrieval_shared.head import read_heads
+from retrieval_shared.head import Heads, read_heads
 
 CHUNK_OVERLAP = 32
 """Tokens that two neighbouring chunks of a long text share."""
@@ -101,6 +101,7 @@ class OnnxEncoder:
             own = [read_adapter(bundle.path / ADAPTERS / folder_of(name)) for name in bundle.manifest.slots[1:]]
             self._slots = stack_adapters(own, self._layout)
             self._heads = read_heads(bundle.path / HEADS, bundle.manifest.heads, encoder=self._layout.encoder)
+            _check_heads(self._heads, self._session)
         except AdapterError as error:
             raise BundleError(f"bundle {bundle.path}: {error}") from error
         if self._slots.names != bundle.manifest.slots:
@@ -166,7 +167,8 @@ class OnnxEncoder:
             self._slots.number(slot)
             if not 0 <= text < len(texts):
                 raise ValueError(f"branches: found text {text}, allowed 0 to {len(texts) - 1}")
-        chunks = self.chunks(texts)
+        named = {text for text, _ in branches}
+        chunks = [chunk for chunk in self.chunks(texts) if chunk.text in named]
         outputs, owner = self._run(chunks, branches, ("vector", "logits"))
         vectors = np.zeros((len(branches), self.dim), dtype=np.float32)
         logits = np.full((len(branches), self.heads), -np.inf, dtype=np.float32)
@@ -227,19 +229,18 @@ class OnnxEncoder:
     ) -> tuple[list[tuple[NDArray[np.float32], ...]], NDArray[np.int64]]:
         """Return the outputs of each chunk of each branch, branch by branch, and the branch each belongs to.
 
-        Chunks of like length share a run under `TOKEN_BUDGET`. Activations are quantised with a scale per token, so
-        that a chunk's numbers do not move with its neighbours.
+        Every chunk's text has a branch. Chunks of like length share a run under `TOKEN_BUDGET`. Activations are
+        quantised with a scale per token, so that a chunk's numbers do not move with its neighbours.
         """
         slots = self._slots  # one set of adapters for the whole call, whatever is swapped meanwhile
         of_text: dict[int, list[int]] = {}
         for i, (text, _) in enumerate(branches):
             of_text.setdefault(text, []).append(i)
-        read = [chunk for chunk in chunks if chunk.text in of_text]
         numbers = [slots.number(slot) for _, slot in branches]
 
         def run(batch: NDArray[np.intp]) -> list[tuple[tuple[int, int], tuple[NDArray[np.float32], ...]]]:
-            ids, mask = pad([read[i].ids for i in batch])
-            rows = [(row, branch) for row, i in enumerate(batch) for branch in of_text[read[i].text]]
+            ids, mask = pad([chunks[i].ids for i in batch])
+            rows = [(row, branch) for row, i in enumerate(batch) for branch in of_text[chunks[i].text]]
             feeds: dict[str, NDArray[Any]] = {
                 "input_ids": ids,
                 "attention_mask": mask,
@@ -252,7 +253,7 @@ class OnnxEncoder:
             places = [(branch, int(batch[row])) for row, branch in rows]
             return list(zip(places, zip(*values, strict=True), strict=True))
 
-        batches = token_budget_batches([len(chunk.ids) for chunk in read], budget=TOKEN_BUDGET)
+        batches = token_budget_batches([len(chunk.ids) for chunk in chunks], budget=TOKEN_BUDGET)
         # A single batch, the common case of a request, needs no other thread.
         done = map(run, batches) if len(batches) < 2 else self._pool.map(run, batches)
         found = sorted((each for some in done for each in some), key=lambda each: each[0])
@@ -281,6 +282,14 @@ def _linears(session: onnxruntime.InferenceSession) -> dict[str, tuple[int, int]
         for name, shape in shapes.items()
         if name.startswith(LORA_A)
     }
+
+
+def _check_heads(heads: Heads, session: onnxruntime.InferenceSession) -> None:
+    """Raise `AdapterError` where the heads are more, fewer or larger than those the graph was exported for."""
+    shapes = {each.name: tuple(each.shape) for each in session.get_inputs()}
+    for name, value in heads.inputs.items():
+        if value.shape != shapes.get(name):
+            raise AdapterError(f"heads: {name} is {value.shape}, the graph expects {shapes.get(name)}")
 
 
 def _threads_named() -> int:

@@ -168,11 +168,13 @@ class FamilyEncoder(nn.Module):
         scale: float = 1.0,
         branch_layers: int | None = None,
     ) -> None:
-        """Copy `model`; the arguments are those of `slot_encoder`."""
+        """Copy `model`; the arguments and what is raised are those of `slot_encoder`."""
         super().__init__()
         self.current = CurrentSlot()
         config = cast("Any", model.config)
         lowest = 0 if branch_layers is None else config.num_hidden_layers - branch_layers
+        if not 0 <= lowest <= config.num_hidden_layers:
+            raise ValueError(f"branch_layers: found {branch_layers}, allowed 0 to {config.num_hidden_layers}")
         paths = family_of(config).paths(config.num_hidden_layers)
         self._slotted = {name: path for name, path in paths.items() if int(name.split(".")[1]) >= lowest}
         words = model.get_submodule(family_of(config).words)
@@ -248,7 +250,8 @@ def slot_encoder(
         two_paths: the rows and the second path of an encoder that has one; a BERT only.
 
     Raises:
-        ValueError: the model is of no family, or of one without a second path though `two_paths` is given.
+        ValueError: the model is of no family, or of one without a second path though `two_paths` is given;
+            `branch_layers` is outside [0, L], or an adapter has a matrix in a layer below those.
     """
     config = cast("Any", model.config)
     # The one activation that a `SlotEncoder` knows; a BERT with another one keeps transformers' own blocks.

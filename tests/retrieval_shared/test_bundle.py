@@ -7,6 +7,7 @@ import pytest
 
 import retrieval_shared.bundle
 from retrieval_shared.bundle import (
+    FORMAT,
     MANIFEST,
     PERSPECTIVE,
     REQUIRED,
@@ -19,13 +20,16 @@ from retrieval_shared.bundle import (
 )
 from retrieval_shared.errors import BundleError
 
+ADAPTER = "adapters/task-moderation/adapter_model.safetensors"
+HEAD = "heads/scam/adapter_model.safetensors"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A bundle of the right form whose files hold a few bytes each."""
     folder = tmp_path / "bundle"
-    (folder / "adapters" / "moderation").mkdir(parents=True)
-    for name in (*REQUIRED, "adapters/moderation/adapter_model.safetensors", "MODEL_CARD.md"):
+    for name in (*REQUIRED, ADAPTER, HEAD, "MODEL_CARD.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(f"content of {name}".encode())
     manifest = Manifest(
         name="toy",
@@ -57,7 +61,8 @@ def test_what_was_written_is_read(folder: Path) -> None:
     )
     assert manifest.slots == ("base", "task:moderation")
     assert manifest.probe == Probe(text="a", probabilities={"drugs": 0.25, "scam": 0.5})
-    assert set(manifest.files) == {*REQUIRED, "adapters/moderation/adapter_model.safetensors"}
+    assert set(manifest.files) == {*REQUIRED, ADAPTER, HEAD}
+    assert manifest.format == FORMAT == 2
     assert bundle.sha256(REQUIRED[0]) == sha256_of(bundle.file(REQUIRED[0]))
 
 
@@ -72,7 +77,7 @@ def test_the_model_card_may_be_edited(folder: Path) -> None:
     assert load_bundle(folder).manifest.digest == before
 
 
-@pytest.mark.parametrize("name", [*REQUIRED, "adapters/moderation/adapter_model.safetensors"])
+@pytest.mark.parametrize("name", [*REQUIRED, ADAPTER, HEAD])
 def test_one_flipped_bit_is_told_with_the_files_name(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[3] ^= 1
@@ -121,7 +126,7 @@ def test_no_bundle_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'"text"', b"\xff\xfe", b'{"format": 1}', b'{"format": 1, "name": "a", "probe": 3}']
+    "content", [b"", b"{", b"[]", b'"text"', b"\xff\xfe", b'{"format": 2}', b'{"format": 2, "name": "a", "probe": 3}']
 )
 def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes) -> None:
     (folder / MANIFEST).write_bytes(content)
@@ -129,9 +134,11 @@ def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes) -> Non
         load_bundle(folder)
 
 
-def test_another_format_is_refused(folder: Path) -> None:
-    edit(folder, format=99)
-    with pytest.raises(BundleError, match="format 99, this version reads 1"):
+@pytest.mark.parametrize("found", [1, 99, "2", None])
+def test_another_format_is_refused(folder: Path, found: object) -> None:
+    """Format 1 held its adapters inside the graph."""
+    edit(folder, format=found)
+    with pytest.raises(BundleError, match=f"format {found!r}, this version reads 2"):
         load_bundle(folder)
 
 
@@ -148,7 +155,7 @@ def test_without_a_name_the_shipped_bundle_is_meant(folder: Path, monkeypatch: p
 
 def test_the_digest_follows_the_content_and_not_the_order(folder: Path) -> None:
     before = load_bundle(folder).manifest
-    edit(folder, files=dict(reversed(before.files.items())), name="renamed")
+    edit(folder, files=dict(reversed(list(before.files.items()))), name="renamed")
     assert load_bundle(folder).manifest.digest == before.digest
     (folder / "thresholds.json").write_text("other", encoding="utf-8")
     write_manifest(folder, before)

@@ -19,7 +19,7 @@ HARD = [
 
 @pytest.fixture(scope="module", params=["tiny_bundle", "two_path_bundle"])
 def bundle(request: pytest.FixtureRequest) -> Bundle:
-    """An encoder with one path, and one with two."""
+    """An encoder with one path and three slots, and one with two paths."""
     found: Bundle = request.getfixturevalue(request.param)
     return found
 
@@ -43,6 +43,22 @@ def test_no_slot_is_the_base(encoder: Encoder, bundle: Bundle) -> None:
         np.testing.assert_array_equal(
             encoder.encode(["free bet"], slot=slot), inner.encode(["free bet"], slot=slot or "base").vectors
         )
+
+
+def test_a_text_has_its_vector_whatever_stands_beside_it(encoder: Encoder) -> None:
+    texts = [text for text in HARD if len(text) < 10_000]
+    together = encoder.encode(texts, slot="task:moderation")
+    alone = [encoder.encode([text], slot="task:moderation")[0] for text in texts]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_text_under_all_slots_at_once_has_the_vectors_of_each(encoder: Encoder, bundle: Bundle) -> None:
+    texts = ["tea", "free bet " * 40, ""]
+    branches = [(i, slot) for slot in encoder.slots for i in (1, 0, 2)]
+    found = OnnxEncoder(bundle).encode_branches(texts, branches).vectors
+    expected = [encoder.encode([texts[i]], slot=slot)[0] for i, slot in branches]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found[0] - found[3]).max() > 0.01
 
 
 def test_queries_and_documents_are_read_alike(encoder: Encoder) -> None:
