@@ -193,12 +193,11 @@ def decide(
     itself: PROHIBITED rejects; LIMITED limits, or escalates where it has a `review` or `verification` constraint;
     ALLOWED approves, on either side of `act`, since no answer of a person could change it. The strictest entry wins.
     Constraints reject what is not PROHIBITED: a quiet period in force and an advertiser who is not listed under
-    LIMITED too, any that is not met under FULLY_LIMITED.
-    So under LIMITED a surer probability may turn escalate into limit: a person is asked about what is unsure.
+    LIMITED too, any that is not met under FULLY_LIMITED. So under LIMITED a surer probability may turn escalate into
+    limit: a person is asked about what is unsure.
 
     Args:
-        probabilities: per head, calibrated, in [0, 1]. A head of the policy that was not scored fires nothing; whether
-            all were scored is checked once, at load (`Policy.check_heads`).
+        probabilities: per head, calibrated, in [0, 1]. A head that was not scored fires nothing (`Policy.check_heads`).
         region: ISO 3166-1 alpha-2 or ISO 3166-2 code.
         policy: the policy to apply.
         thresholds: the two cuts per head.

@@ -1,8 +1,7 @@
 """Token-budget batches: texts of like length together, each batch under a budget of padded tokens.
 
 Padding texts to the longest of their arrival order costs several times the work of not batching at all on a CPU;
-sorting by length under a small budget keeps the padding to a few percent. Training batches this way; serving reads one
-chunk at a time, because int8 activations share one scale per run.
+sorting by length under a small budget keeps the padding to a few percent. Training and serving batch this way.
 """
 
 from __future__ import annotations

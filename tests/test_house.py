@@ -36,6 +36,8 @@ TESTS_WITHOUT_A_SOURCE_FILE = {
     "tests/clients/test_openai_client.py": "the served bento and the openai package",
     "tests/clients/test_perspective_clients.py": "the served bento and google-api-python-client",
     "tests/clients/test_served_limits.py": "the served bento's workers together",
+    "tests/clients/test_served_adapters.py": "the served bento's workers together with their folders",
+    "tests/moderation/test_region_adapters.py": "region adapters through the whole pipeline",
     "tests/moderation/test_regions_matrix.py": "moderation/policies/ads-default@2.yaml",
     "tests/retrieval_shared/test_swapped_adapters.py": "adapters.py, head.py and onnx_encoder.py together",
     "tests/training/test_ads.py": "training/data/ads.jsonl",
@@ -192,7 +194,8 @@ def test_files_name_no_machine_and_no_registry() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training" / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_training_configuration_loads(path: Path) -> None:
-    from training.config import EncoderConfig, ModerationConfig, load_config
+    from training.config import ModerationConfig, load_config
+    from training.encoder_config import EncoderConfig
 
     if path.stem.startswith("encoder"):
         assert load_config(path, EncoderConfig).vocabulary <= 48_000

@@ -24,7 +24,8 @@ from retrieval_shared.torch_families import BERT, FAMILIES, Family, family_of
 from training.balance import Balance, balance_of
 from training.base_model import BaseModel
 from training.branch import Branch
-from training.config import AdapterConfig, HeadsConfig, SharedConfig
+from training.config import AdapterConfig, HeadsConfig
+from training.encoder_config import SharedConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples
 from training.heads import PooledHeads
 from training.loop import LoopConfig, row_batches, run_steps

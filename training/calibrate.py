@@ -40,39 +40,45 @@ def fit_calibration(heads: tuple[str, ...], rows: HeldOut) -> Calibration:
     """
     scale, offset = np.ones(len(heads), dtype=np.float32), np.zeros(len(heads), dtype=np.float32)
     for h in range(len(heads)):
-        known = ~np.isnan(rows.targets[:, h])
-        y, z, own = rows.targets[known, h], rows.logits[known, h], rows.own[known]
-        if min((y == 1).sum(), (y == 0).sum()) < ENOUGH:
-            continue
-        weights = np.where(own, 1.0 / max(own.sum(), 1), 1.0 / max((~own).sum(), 1))
-        fit = LogisticRegression(C=1e3).fit(z[:, None], y, sample_weight=weights * len(y))
-        if fit.coef_[0, 0] > 0:
-            scale[h], offset[h] = fit.coef_[0, 0], fit.intercept_[0]
+        if curve := _fit_curve(rows, h):
+            scale[h], offset[h] = curve.scale, curve.offset
     return Calibration(heads=heads, scale=scale, offset=offset)
+
+
+def _fit_curve(rows: HeldOut, h: int) -> Curve | None:
+    """Return the curve of one head; None where it has too few labels of either kind, or would fall."""
+    known = ~np.isnan(rows.targets[:, h])
+    y, z, own = rows.targets[known, h], rows.logits[known, h], rows.own[known]
+    if min((y == 1).sum(), (y == 0).sum()) < ENOUGH:
+        return None
+    weights = np.where(own, 1.0 / max(own.sum(), 1), 1.0 / max((~own).sum(), 1))
+    fit = LogisticRegression(C=1e3).fit(z[:, None], y, sample_weight=weights * len(y))
+    scale, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    return Curve(scale=scale, offset=offset) if scale > 0 else None
 
 
 def fit_slot(calibration: Calibration, rows: HeldOut) -> dict[str, Curve]:
     """Return the curves of a region's slot, of the heads that enough of the region's rows are labelled for.
 
     A curve is shrunk towards the head's own: with n public labels of its rarer kind it weighs `n / (n + SHRINKAGE)`.
+    A head whose curve would fall keeps its own here, too.
 
     Args:
         calibration: the curves that hold everywhere.
         rows: held-out rows, read under the slot.
     """
-    own = fit_calibration(calibration.heads, rows)
     found: dict[str, Curve] = {}
     for h, head in enumerate(calibration.heads):
         labels = rows.targets[~rows.own, h]
         n = int(min((labels == value).sum() for value in (0, 1)))
-        if n < ENOUGH:
+        own = _fit_curve(rows, h) if n >= ENOUGH else None
+        if own is None:
             continue
         weight = n / (n + SHRINKAGE)
-        scale, offset = (
-            float(weight * mine[h] + (1 - weight) * all_[h])
-            for mine, all_ in ((own.scale, calibration.scale), (own.offset, calibration.offset))
+        found[head] = Curve(
+            scale=weight * own.scale + (1 - weight) * float(calibration.scale[h]),
+            offset=weight * own.offset + (1 - weight) * float(calibration.offset[h]),
         )
-        found[head] = Curve(scale=scale, offset=offset)
     return found
 
 

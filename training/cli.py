@@ -14,8 +14,9 @@ import typer
 from eval.bench.branches_graphs import FOLDER
 from training.balance_report import ROWS, compare_balances
 from training.bench_graphs import write_bench_graphs
-from training.config import EncoderConfig, ModerationConfig, load_config
+from training.config import ModerationConfig, load_config
 from training.encoder import EncoderRun, train_encoder
+from training.encoder_config import EncoderConfig
 from training.layers import compare_layers
 from training.moderation import Run, train_moderation
 from training.perspective import PerspectiveRun, train_perspective

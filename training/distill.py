@@ -17,7 +17,7 @@ from torch import Tensor
 from retrieval_shared.batching import pad, token_budget_batches
 from retrieval_shared.torch_rows import mean_pool
 from training.base_model import BaseModel
-from training.config import DistillConfig
+from training.encoder_config import DistillConfig
 from training.loop import LoopConfig, run_steps
 from training.losses.infonce import infonce
 from training.losses.similarity import similarity_loss

@@ -17,8 +17,8 @@ from transformers import BertModel
 
 from retrieval_shared.bundle import sha256_of
 from training.base_model import BaseModel, load_base_model
-from training.config import DistillConfig, EncoderConfig
 from training.distill import TeacherVectors, distil, near_batches, teach, vectors_of
+from training.encoder_config import DistillConfig, EncoderConfig
 from training.encoder_record import encoder_record, write_record
 from training.examples import REPOSITORY, Examples, load_examples, public_rows
 from training.loop import read_curve

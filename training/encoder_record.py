@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval_shared.bundle import ENCODER_RECORD
-from training.config import EncoderConfig
+from training.encoder_config import EncoderConfig
 from training.parallel import ENGLISH, Sentences
 
 

@@ -26,6 +26,7 @@ from training.calibrate import HeldOut, fit_calibration, fit_slot, fit_threshold
 from training.config import ModerationConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of, load_examples
 from training.fit_record import fit_record
+from training.head_loss import check_heads
 from training.region_adapters import rows_of
 from training.region_stage import Regions, RegionStage, train_regions
 from training.sampling import Weighted, weigh
@@ -100,8 +101,10 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
 
     Raises:
         FileNotFoundError: the data folder holds no training rows.
-        ValueError: the base model is another one than the configuration names, or a parity check failed.
+        ValueError: the configuration names a head that there is not, the base model is another one than it names, or a
+            parity check failed.
     """
+    check_heads(config.heads)
     torch.set_num_threads(run.threads)
     split = Split.of(load_examples(run.data, config.data), config)
     log.info("examples", rows=len(split.examples), held_out=int(split.held_out.sum()))

@@ -7,6 +7,7 @@ its rows say little it stays its parent.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -102,10 +103,12 @@ def train_region(
         return done
     torch.manual_seed(seed)
     model = PeftModel.from_pretrained(base.model, str(parent), is_trainable=True)
+    # A copy without gradients: the caller's heads serve the next region, and would gather gradients that nobody clears.
+    judges = copy.deepcopy(heads).eval().requires_grad_(False)
     start = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
     rng = np.random.default_rng(seed)
     steps: list[Callable[[], Tensor]] = [
-        partial(_loss, model, heads.eval(), rows, batch, start, region.parent_weight)
+        partial(_loss, model, judges, rows, batch, start, region.parent_weight)
         for _ in range(region.epochs)
         for batch in row_batches(rows.branch.lengths, budget=config.tokens_per_step, rng=rng)
     ]

@@ -40,7 +40,7 @@ def separate_logits(
     """Return the logits float32 `[held, H]` of a model of a region's own: encoder and heads, all weights trained.
 
     It starts as the encoder with the moderation adapter merged and the shared heads, and sees the same rows as the
-    region's adapter, as often.
+    region's adapter, as often. The encoder's second path, where it has one, stays as it is.
 
     Args:
         config: the run's configuration.
@@ -53,8 +53,8 @@ def separate_logits(
     """
     torch.manual_seed(seed)
     merged = load_peft(load_rounded(config).model, moderation).merge_and_unload()
-    model, own = merged.train().requires_grad_(True), copy.deepcopy(heads).train().requires_grad_(True)
-    model.eval()  # as the adapters: no dropout in the encoder
+    # As for the adapters: no dropout in the encoder.
+    model, own = merged.eval().requires_grad_(True), copy.deepcopy(heads).train().requires_grad_(True)
     rng = np.random.default_rng(seed)
     steps: list[Callable[[], Tensor]] = [
         partial(_loss, model, own, rows, batch)

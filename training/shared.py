@@ -22,8 +22,9 @@ from torch.nn.functional import cross_entropy
 
 from retrieval_shared.torch_rows import mean_pool
 from training.adapter import lora_config
-from training.config import DataConfig, SharedConfig
+from training.config import DataConfig
 from training.distill import vectors_of
+from training.encoder_config import SharedConfig
 from training.examples import HEADS, OWN_ADS, Examples, concatenate, fold_of
 from training.heads import PooledHeads
 from training.loop import LoopConfig, padded_batches, run_steps

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from training.config import StaticConfig
+from training.encoder_config import StaticConfig
 from training.loop import LoopConfig, run_steps
 from training.losses.infonce import infonce
 from training.parallel import PackedTokens

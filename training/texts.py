@@ -45,6 +45,8 @@ class Texts:
     """States and static vectors of all n rows; None: the encoder is of a family that is not cut in two."""
     layers: int
     """Upper layers that carry LoRA."""
+    graphs: Path
+    """Folder of the graphs, which are the same for every adapter."""
 
     def branch(self, rows: NDArray[np.intp]) -> Branch:
         """Return some rows, for training an adapter."""
@@ -64,7 +66,7 @@ class Texts:
 
         Args:
             adapter: PEFT's folder.
-            folder: where graph and cache lie; one folder per adapter.
+            folder: where the cache lies; one folder per adapter.
             threads: threads of the runtime.
             rows: some rows, which the result numbers from 0; None: all.
         """
@@ -73,10 +75,10 @@ class Texts:
         resident = read_matrices(adapter, list(self.encoder.lora_paths().values()))
         stacked = {name: np.stack([0 * value, value]) for name, value in resident.items()}
         if self.trunk is None:
-            graph = int8_graph(StatesGraph(self.encoder), folder / "states.onnx", ("states", "vector"))
+            graph = int8_graph(StatesGraph(self.encoder), self.graphs / "states.onnx", ("states", "vector"))
             compute = from_tokens(session_of(graph, threads=threads), token_ids, stacked, slot=1)
         else:
-            graph = int8_graph(BranchGraph(_cut(self.encoder)), folder / "branch.onnx", ("states", "vector"))
+            graph = int8_graph(BranchGraph(_cut(self.encoder)), self.graphs / "branch.onnx", ("states", "vector"))
             session = session_of(graph, threads=threads)
             compute = from_trunk(session, SomeStates(self.trunk, chosen), stacked, slot=1)
         name = hashlib.sha256(repr(token_ids).encode()).hexdigest()[:12]
@@ -103,12 +105,14 @@ def read_texts(
     longest = min(config.max_tokens, MAX_STATE_TOKENS)
     token_ids = tuple(_cut_ids(encoding.ids, longest) for encoding in encodings)
     encoder = slot_encoder(base.model, [{}], rank=config.rank, branch_layers=config.layers, two_paths=base.two_paths)
+    known = base.sha256 or hashlib.sha256(base.name.encode()).hexdigest()  # the hub tells no hash
+    graphs = runs / f"branch-{known[:12]}-{config.layers}-{config.rank}"
     trunk = None
     if isinstance(encoder, SlotEncoder):
-        folder = runs / f"trunk-{base.sha256[:12]}-{encoder.shape.layers - config.layers}"
+        folder = runs / f"trunk-{known[:12]}-{encoder.shape.layers - config.layers}"
         graph = int8_graph(TrunkGraph(encoder), folder / "trunk.onnx", ("trunk", "static"))
         trunk = _trunk(graph, token_ids, shared, dim=base.dim, threads=threads)
-    return Texts(base, encoder, token_ids, trunk, config.layers)
+    return Texts(base, encoder, token_ids, trunk, config.layers, graphs)
 
 
 def int8_graph(module: nn.Module, path: Path, outputs: tuple[str, ...]) -> Path:

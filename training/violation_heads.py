@@ -99,11 +99,10 @@ def train_heads(
         if step in ends:
             torch.save(_own(heads), snapshots[ends[step]])
 
-    loop = LoopConfig(0.05, 500, checkpoint)
-    run_steps([heads.train()], _optimizer(heads, config), steps, loop, title="heads", after=after)
+    loop = LoopConfig(0.05, 200, checkpoint)
+    if not all(path.is_file() for path in snapshots.values()):  # else an earlier run has finished them
+        run_steps([heads.train()], _optimizer(heads, config), steps, loop, title="heads", after=after)
     found = [torch.load(path, weights_only=True) for path in snapshots.values()]
-    for path in snapshots.values():
-        path.unlink()
     scores = np.array([_average_precision(heads, state, rows) for state in found])  # [passes, H]
     best = passes or tuple(_best(scores[:, h]) for h in range(len(HEADS)))
     _restore(heads, {name: _picked([state[name] for state in found], best) for name in found[0]})

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.config import DataConfig, DistillConfig, EncoderConfig, SharedConfig, StaticConfig
+from training.config import DataConfig
 from training.encoder import EncoderRun, train_encoder
+from training.encoder_config import DistillConfig, EncoderConfig, SharedConfig, StaticConfig
 from training.two_paths import load_encoder
 
 ENGLISH = ("fresh bread", "free bet", "win cash now", "tea every morning", "play responsibly", "vodka and wine")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.config import EncoderConfig
+from training.encoder_config import EncoderConfig
 from training.encoder_record import encoder_record, read_record, write_record
 from training.parallel import Sentences
 

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from transformers import BertModel
 
 from training.base_model import load_base_model
-from training.config import DataConfig, SharedConfig
+from training.config import DataConfig
 from training.distill import padded
+from training.encoder_config import SharedConfig
 from training.examples import HEADS, Examples, concatenate, fold_of
 from training.parallel import Sentences, pack
 from training.shared import Pairs, Tasks, Topics, adapt, category_names, moderation_rows
