@@ -187,12 +187,13 @@ def service_command(port: int) -> list[str]:
 
 
 def service_environment(folder: Path, database: str) -> dict[str, str]:
-    """The environment of the service: a database and a BentoML home of its own, no keys, the example texts kept."""
+    """The environment of the service: a database, adapters and a BentoML home of its own, no keys, the example texts kept."""
     kept = {name: value for name, value in os.environ.items() if name not in {"WARDLINE_KEYS", "BENTOML_CONFIG"}}
     return kept | {
         # A home of its own: BentoML empties the metrics folder in its home at each start, another service's too.
         "BENTOML_HOME": str(folder / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
+        "WARDLINE_ADAPTERS": str(folder / "adapters"),
         "WARDLINE_DATABASE": database,
         "WARDLINE_KEEP_TEXT": "1",
     }

@@ -26,6 +26,7 @@ def client(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WARDLINE_BUNDLE", str(tiny_bundle.path))
         patch.setenv("WARDLINE_DATABASE", str(tmp_path_factory.mktemp("database") / "wardline.db"))
+        patch.setenv("WARDLINE_ADAPTERS", str(tmp_path_factory.mktemp("adapters")))
         for name in ("WARDLINE_KEYS", "WARDLINE_POLICY", "WARDLINE_KEEP_TEXT"):
             patch.delenv(name, raising=False)
         with TestClient(Wardline.to_asgi(), base_url="http://localhost", client=("127.0.0.1", 1)) as connected:
@@ -79,6 +80,7 @@ def test_a_damaged_bundle_stops_the_start(tiny_bundle: Bundle, tmp_path: Path, m
     weights.write_bytes(content)
     monkeypatch.setenv("WARDLINE_BUNDLE", str(damaged))
     monkeypatch.setenv("WARDLINE_DATABASE", f"sqlite:///{tmp_path}/wardline.db")
+    monkeypatch.setenv("WARDLINE_ADAPTERS", str(tmp_path / "adapters"))
     with pytest.raises(BentoMLException, match="Wardline cannot start: .*base.int8.bin has sha256"):
         Wardline.inner.check_start()
     with pytest.raises(Exception, match="base.int8.bin has sha256"):

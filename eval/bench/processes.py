@@ -135,7 +135,11 @@ class Processes:
         """
         port, start = free_port(), time.monotonic()
         command = [sys.executable, str(ROOT / "wardline.py"), "serve", "--host", LOOPBACK, "--port", str(port)]
-        own = {"WARDLINE_BUNDLE": str(self.bundle), "WARDLINE_DATABASE": self._database("service")}
+        own = {
+            "WARDLINE_ADAPTERS": str(self.folder / "adapters"),
+            "WARDLINE_BUNDLE": str(self.bundle),
+            "WARDLINE_DATABASE": self._database("service"),
+        }
         with self._started([*command, "--workers", str(workers)], name="service", own=own) as process:
             self._await_ready(process, port, deadline=start + timeout_s)
             ready_s = time.monotonic() - start

@@ -188,6 +188,7 @@ def test_the_service_of_the_demonstration_is_apart_from_any_other(
     environment = demo.service_environment(tmp_path, "sqlite:///x.db")
     assert "WARDLINE_KEYS" not in environment
     assert environment["BENTOML_HOME"] == str(tmp_path / "bentoml")
+    assert environment["WARDLINE_ADAPTERS"] == str(tmp_path / "adapters")
     assert (environment["WARDLINE_DATABASE"], environment["BENTOML_DO_NOT_TRACK"]) == ("sqlite:///x.db", "True")
     command = demo.service_command(3017)
     assert command[-4:] == ["--host", "127.0.0.1", "--port", "3017"]
