@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eval.adapter_record import adapter_record
 from eval.baselines import Opponent
 from eval.datasets import Suite, load_suite
-from eval.document import plain
+from eval.document import plain, read_json
 from eval.language import language_accuracy
 from eval.scores import Progress, Scorer
 from eval.subject import ROOT, Moderating, Subject, subject_of
@@ -40,6 +40,9 @@ DRAWS = 5
 QUICK_BASELINE_ROWS = 4_000
 """Training rows of the baseline in a quick run."""
 
+BALANCE = ROOT / "eval" / "reports" / "balance.json"
+"""What `train balance` wrote: strategies of training beside each other, not a measurement of the bundle."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -55,6 +58,8 @@ class Options:
     """Thin every suite to `QUICK_ROWS` rows."""
     cache: Path | None = None
     """Folder for scores kept between runs; None keeps none."""
+    balance: Path = BALANCE
+    """The comparison of training strategies that the page shows; left out where there is none."""
     progress: Progress | None = None
     """Called while texts are scored."""
     now: datetime | None = None
@@ -105,6 +110,7 @@ def evaluate(
         "xstest": run.safe(),
         "rtplx": run.rtplx(second),
         "adapters": adapter_record(moderator.bundle),
+        "balance": read_json(options.balance) if options.balance.is_file() else None,
         "language": language_accuracy({"text": row.text, "lang": row.lang} for row in ads.rows),
     }
     report["n"] = sum(report[name]["n"] for name in ("dev", "ads_dev", *HATE_SUITES, "rtplx")) + _safe_rows(report)

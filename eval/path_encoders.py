@@ -14,7 +14,8 @@ from transformers import BertModel
 
 from retrieval_shared.batching import pad, token_budget_batches
 from retrieval_shared.bundle import TOKENIZER
-from retrieval_shared.torch_encoder import PATHS, ROW_LEVELS, load_two_paths, mean_pool, rounded_rows
+from retrieval_shared.torch_paths import PATHS, load_two_paths
+from retrieval_shared.torch_rows import ROW_LEVELS, mean_pool, rounded_rows
 
 WEIGHTS = "model.safetensors"
 """The transformer's weights in a folder in Hugging Face layout."""

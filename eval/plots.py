@@ -11,8 +11,8 @@ from html import escape
 from typing import Any
 
 INK, FAINT, SERIES = "#1c1f24", "#d3d8df", ("#2f5d8a", "#c8702a")
-LIGHT, DARK = (240, 244, 249), (20, 66, 120)
-"""The ends of the heat map's scale, as red, green, blue."""
+LIGHT, DARK, BELOW = (240, 244, 249), (20, 66, 120), (176, 84, 20)
+"""The heat map's colours at 0, 1 and -1, as red, green, blue."""
 
 PANEL, GAP, COLUMNS = 112, 52, 4
 """Side of one small multiple, the room around it, and how many stand side by side; all in pixels."""
@@ -88,7 +88,10 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[float | None]], *,
 def heat_map(
     rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], *, name: str, x: str, y: str
 ) -> str:
-    """Return a heat map of values in [0, 1] with the number, in hundredths, in every cell; a missing value is blank."""
+    """Return a heat map of values in [-1, 1] with the number, in hundredths, in every cell; a missing value is blank.
+
+    Values below 0 have a colour of their own.
+    """
     wide, high, top = 34, 20, 18
     # The names below lean to the left, the first one the most.
     reach = max((_lean(column) - wide * (j + 0.5) for j, column in enumerate(columns)), default=0.0)
@@ -102,12 +105,10 @@ def heat_map(
                 continue
             place = f'x="{left + wide * j}" y="{top + high * i}"'
             parts.append(f'<rect {place} width="{wide - 1}" height="{high - 1}" fill="{_shade(value)}"/>')
-            if value >= 0.005:
-                ink = "#fff" if value > 0.5 else INK
-                centre = left + wide * (j + 0.5) - 0.5
-                parts.append(
-                    _text(centre, top + high * i + 13.5, f"{100 * value:.0f}", anchor="middle", size=10, fill=ink)
-                )
+            if abs(value) >= 0.005:
+                ink = "#fff" if abs(value) > 0.5 else INK
+                centre, shown = left + wide * (j + 0.5) - 0.5, f"{100 * value:.0f}".replace("-", "−")
+                parts.append(_text(centre, top + high * i + 13.5, shown, anchor="middle", size=10, fill=ink))
     for j, column in enumerate(columns):
         parts.append(_text(left + wide * (j + 0.5) + 4, bottom + 12, column, anchor="end", turn=-50))
     fall = math.ceil(0.8 * _room(columns))
@@ -222,8 +223,9 @@ def _svg(body: str, width: float, height: float, *, name: str) -> str:
 
 
 def _shade(value: float) -> str:
-    """Return the colour of a value in [0, 1], light to dark."""
-    mixed = (round(low + (high - low) * min(max(value, 0.0), 1.0)) for low, high in zip(LIGHT, DARK, strict=True))
+    """Return the colour of a value in [-1, 1], light at 0."""
+    end = BELOW if value < 0 else DARK
+    mixed = (round(low + (high - low) * min(abs(value), 1.0)) for low, high in zip(LIGHT, end, strict=True))
     return "#" + "".join(f"{part:02x}" for part in mixed)
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from eval.document import write_json
 from eval.page import render
-from eval.sections import adapters, ads, public, suites
+from eval.sections import adapters, ads, balance, public, suites
 
 LARGEST_PAGE = 500_000
 """Bytes a page may have: it is committed."""
 
 SECTIONS = (
     public.summary, public.dev, ads.ads, ads.robustness, suites.hate, suites.xstest, suites.rtplx, adapters.fit,
-    adapters.regions, ads.faithfulness, ads.language,
+    adapters.regions, balance.balance, ads.faithfulness, ads.language,
 )  # fmt: skip
 """The sections in the order of the page."""
 

@@ -42,9 +42,7 @@ def compare_balances(config: ModerationConfig, run: Run, *, rows: int = ROWS) ->
     small = _small(config, rows)
     compared, base = Compared.of(small, run), load_rounded(small)
     everything = np.ones(len(compared.examples), dtype=np.bool_)
-    texts = read_texts(
-        base, compared.examples, small.adapter, runs=run.runs, threads=run.threads, shared=everything
-    )  # fmt: skip
+    texts = read_texts(base, compared.examples, small.adapter, runs=run.runs, threads=run.threads, shared=everything)
     trained: dict[str, TrainedAdapter] = {}
     logits: dict[str, NDArray[np.float32]] = {}
     for name in BALANCES:

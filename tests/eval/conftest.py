@@ -216,5 +216,6 @@ def seen_moderator(tmp_path_factory: pytest.TempPathFactory) -> KeywordModerator
 @pytest.fixture(scope="session")
 def report(made_up_data: Path, keyword_moderator: KeywordModerator, seen_moderator: KeywordModerator) -> dict[str, Any]:
     """The report of the keyword moderator on the made-up data."""
-    options = Options(seed=3, resamples=20, now=datetime(2026, 1, 2, tzinfo=UTC))
+    none = made_up_data / "balance.json"
+    options = Options(seed=3, resamples=20, balance=none, now=datetime(2026, 1, 2, tzinfo=UTC))
     return evaluate(keyword_moderator, made_up_data, second=seen_moderator, wider=seen_moderator, options=options)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from eval.document import write_json
 from eval.moderation import Options, code_digest, evaluate
 
 
@@ -82,6 +83,16 @@ def test_scores_on_disk_die_with_the_code_that_reads_a_text(tmp_path: Path, monk
     assert code_digest() == before
     (tmp_path / "retrieval_shared/obfuscation/words.txt").write_text("b", encoding="utf-8")
     assert code_digest() != before
+
+
+def test_a_comparison_of_training_strategies_is_taken_along_where_there_is_one(
+    made_up_data: Path, keyword_moderator: Any, tmp_path: Path
+) -> None:
+    compared: dict[str, Any] = {"strategies": {"static": {}}}
+    for path, expected in ((tmp_path / "balance.json", compared), (tmp_path / "none.json", None)):
+        write_json(tmp_path / "balance.json", compared)
+        options = Options(resamples=2, baseline=False, quick=True, balance=path)
+        assert evaluate(keyword_moderator, made_up_data, options=options)["balance"] == expected
 
 
 def test_a_quick_run_thins_the_suites_and_says_so(made_up_data: Path, keyword_moderator: Any, monkeypatch: Any) -> None:  # noqa: ANN401

@@ -12,7 +12,7 @@ from transformers import BertModel
 
 from eval import path_encoders as module
 from eval.path_encoders import BOTH, NAMES, PathReader, load_paths
-from retrieval_shared.torch_encoder import PATHS
+from retrieval_shared.torch_paths import PATHS
 from training.base_model import load_base_model
 from training.tokenizer import train_tokenizer
 from training.two_paths import TwoPathEncoder, graft, save_encoder

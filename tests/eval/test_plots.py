@@ -49,6 +49,15 @@ def test_a_heat_map_has_a_cell_per_value_and_none_for_a_missing_one() -> None:
     assert [cell["fill"] for cell in dark] == ["#f0f4f9", "#144278"]
 
 
+def test_values_below_0_have_a_sign_and_a_colour_of_their_own() -> None:
+    svg = plots.heat_map(["a"], ["v", "w", "x", "y"], [[-1.0, -0.2, -0.004, 0.2]], name="map", x="", y="")
+    fills = [cell["fill"] for cell in rectangles(svg)]
+    assert fills[0] == "#b05414"
+    assert len(set(fills)) == 4
+    assert {"−100", "−20", "20"} <= set(texts(svg))
+    assert not {"0", "−0", "-0"} & set(texts(svg))
+
+
 def test_curves_name_head_and_n_and_are_escaped() -> None:
     assert {"scam <b> *", "AP 0.75, 2 of n = 10"} <= set(
         texts(plots.precision_recall([{**CURVE, "unlabelled_negatives": True}], name="pr"))
