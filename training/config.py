@@ -181,10 +181,10 @@ class RegionConfig:
     learning_rate: float = 4e-4
     """Peak learning rate."""
     ship_gain: float = 0.0
-    """Lowest mean gain in average precision over its parent, on held-out rows, at which an adapter is shipped; its
-    interval must also not reach below `ship_loss`."""
+    """Lowest mean gain in average precision over the moderation adapter, which would serve the region otherwise, on
+    held-out rows, at which an adapter is shipped; its interval must also not reach below `ship_loss`."""
     ship_loss: float = -0.01
-    """How far below its parent's average precision the lower end of the gain's interval may lie."""
+    """How far below 0 the lower end of a head's gain may lie."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` on a negative weight or share, or no pass."""

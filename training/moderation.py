@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -38,8 +39,6 @@ log = structlog.get_logger()
 
 HELD_OUT_ROWS = 20_000
 """Public rows of the held-out fold that calibration looks at; all of our own ads of that fold are."""
-REGION_HELD_OUT_ROWS = 2_000
-"""Public rows of a region, and as many others, that its own curves are fitted on."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Split:
         fold = fold_of(examples.group, folds=config.data.folds, seed=config.seed)
         allowed = ~np.isin(examples.source, config.data.without_sources)
         shared = np.isin(examples.licence, config.adapter.licences) | np.isin(examples.source, config.data.also_sources)
-        read = np.isin(np.char.partition(examples.lang, "-")[:, 0], config.languages)
+        read = np.array([not set(re.split("[-/]", lang)).isdisjoint(config.languages) for lang in examples.lang])
         return cls(examples, fold, allowed, shared, allowed & (fold == 0) & read)
 
     def for_adapters(self, config: ModerationConfig) -> NDArray[np.bool_]:
@@ -118,7 +117,7 @@ def train_moderation(config: ModerationConfig, run: Run) -> Bundle:
         usable = split.for_adapters(config)
         at = RegionStage(
             texts, split.examples, usable, split.held_out & split.shared, heads.crossfit.heads, adapter.folder,
-            folder / f"regions-{_regions_key(config, heads)}", run.threads,
+            folder / f"regions-{_regions_key(config, heads, split)}", run.threads,
         )  # fmt: skip
         regions = train_regions(at, config)
     return _bundle(config, run, split, base, heads, {SLOT: adapter.folder, **regions.shipped}, regions)
@@ -228,19 +227,15 @@ def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_], *, sl
         bundle: the crossfit bundle.
         examples: n examples.
         held: `[n]`, rows of the held-out fold.
-        slot: the slot they are read under; of a region, its own rows come first, and fewer others.
+        slot: the slot they are read under; of a region, our own ads and its own rows alone.
     """
     rng = np.random.default_rng(0)
     own = np.flatnonzero(held & (examples.source == OWN_ADS) & (examples.kind != DISGUISED))
-    public = held & (examples.source != OWN_ADS)
-    first = np.flatnonzero(public & rows_of(slot, examples)) if slot != SLOT else np.zeros(0, dtype=np.intp)
-    others = np.setdiff1d(np.flatnonzero(public), first)
-    wanted = HELD_OUT_ROWS if slot == SLOT else min(len(first), REGION_HELD_OUT_ROWS)
-    if len(first) > REGION_HELD_OUT_ROWS:
-        first = np.sort(rng.choice(first, REGION_HELD_OUT_ROWS, replace=False))
-    if len(others) > wanted:
-        others = np.sort(rng.choice(others, wanted, replace=False))
-    rows = np.concatenate([own, first, others])
+    of_slot = True if slot == SLOT else rows_of(slot, examples)
+    public = np.flatnonzero(held & (examples.source != OWN_ADS) & of_slot)
+    if len(public) > HELD_OUT_ROWS:
+        public = np.sort(rng.choice(public, HELD_OUT_ROWS, replace=False))
+    rows = np.concatenate([own, public])
     texts = [examples.texts[i] for i in rows]
     classifier = Classifier(bundle)
     logits = [
@@ -255,9 +250,11 @@ def _held_out(bundle: Bundle, examples: Examples, held: NDArray[np.bool_], *, sl
     )
 
 
-def _regions_key(config: ModerationConfig, heads: Fitted) -> str:
-    """Return a short hash of what the third stage depends on beside the first two stages' folders."""
+def _regions_key(config: ModerationConfig, heads: Fitted, split: Split) -> str:
+    """Return a short hash of what the third stage depends on beside the first stage's folder."""
     digest = hashlib.sha256(f"{config.regions}|{config.heads}|{heads.crossfit.passes}".encode())
+    for part in (split.examples.region, split.examples.targets, split.for_adapters(config), split.held_out):
+        digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:12]
 
 

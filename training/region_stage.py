@@ -1,4 +1,4 @@
-"""Third stage: a LoRA per region with rows enough, each measured beside its parent; only those no worse are shipped."""
+"""Third stage: a LoRA per region with rows enough; shipped are those that serve it no worse than moderation's."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def train_regions(at: RegionStage, config: ModerationConfig) -> Regions:
         logits = {name: _logits(slot, trained[name], held, at) for name in dict.fromkeys((SLOT, parent, slot))}
         if config.regions.separate and slot.startswith("region:"):
             logits[SEPARATE] = _separate(slot, sample, held, at, config)
-        heads = measure(slot, parent, logits, at.examples.take(held))
+        heads = measure(slot, logits, at.examples.take(held))
         gains = [each["gain"]["mean"] for each in heads.values()]
         record[slot] = {
             "parent": parent,
@@ -124,19 +124,19 @@ def _separate(
         found = separate_logits(
             config, rows, at.texts.whole(held), at.heads, moderation=at.moderation, folder=folder, seed=config.seed
         )
-        np.save(done, found)
+        part = done.with_suffix(".part.npy")
+        np.save(part, found)
+        part.replace(done)
     logits: NDArray[np.float32] = np.load(done)
     return logits
 
 
-def measure(
-    slot: str, parent: str, logits: Mapping[str, NDArray[np.float32]], examples: Examples
-) -> dict[str, dict[str, Any]]:
+def measure(slot: str, logits: Mapping[str, NDArray[np.float32]], examples: Examples) -> dict[str, dict[str, Any]]:
     """Return, per head with labels enough, what each of several models reaches on a region's held-out rows.
 
     Args:
-        slot: the region's, whose gain over its parent, and over a model of its own, is told with an interval.
-        parent: the slot it was trained from.
+        slot: the region's, whose gain over the moderation adapter, under which the region is judged without one, and
+            over a model of its own, is told with an interval.
         logits: slot, or `separate` -> `[held, H]`.
         examples: the held-out rows.
     """
@@ -153,7 +153,7 @@ def measure(
             "negatives": int((y == 0).sum()),
             "ap": {name: average_precision(y, each) for name, each in z.items()},
             "recall": {name: recall_at_precision(y, each, precision=PRECISION).recall for name, each in z.items()},
-            "gain": paired_gain(y, z[slot], z[parent], groups=groups),
+            "gain": paired_gain(y, z[slot], z[SLOT], groups=groups),
         }
         if SEPARATE in z:
             found[head]["over_separate"] = paired_gain(y, z[slot], z[SEPARATE], groups=groups)
@@ -183,7 +183,7 @@ def paired_gain(
 
 
 def no_worse(record: Mapping[str, Any], config: RegionConfig) -> bool:
-    """Return whether an adapter is shipped: better on average, and for no head clearly worse than its parent."""
+    """Return whether an adapter is shipped: better on average than moderation's, and for no head clearly worse."""
     if record["mean_gain"] is None or record["mean_gain"] < config.ship_gain:
         return False
     return all(each["gain"]["low"] >= config.ship_loss for each in record["heads"].values())

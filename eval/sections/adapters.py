@@ -45,24 +45,24 @@ def regions(report: Part) -> Section:
     shipped = [slot for slot, each in found.items() if each["shipped"]]
     built.text(
         f"{len(shipped)} of {sum(slot.startswith('region:') for slot in found)} are shipped: {', '.join(shipped)}. "
-        "An adapter is shipped where it ranks its region's held-out rows no worse than its parent on average, and no "
+        "An adapter is shipped where it ranks its region's held-out rows no worse than moderation's on average, and no "
         "head clearly worse. The others' regions are judged under the moderation adapter. `area:` adapters are parents "
         "only."
     )
     rows: list[list[str]] = []
     labels: list[str] = []
-    series: dict[str, list[float | None]] = {"parent": [], "own": []}
+    series: dict[str, list[float | None]] = {"moderation": [], "own": []}
     for slot, each in found.items():
         for head, scores in each["heads"].items():
             rows.append([slot, each["parent"], head, *_cells(slot, each["parent"], scores)])
             labels.append(f"{slot.partition(':')[2]} {head}")
-            series["parent"].append(scores["ap"][each["parent"]])
+            series["moderation"].append(scores["ap"]["task:moderation"])
             series["own"].append(scores["ap"][slot])
         if not each["heads"]:
             rows.append([slot, each["parent"], "too few labels of both kinds", *[""] * 7])
     built.table(
-        ["slot", "parent", "head", "positives / negatives", "AP, moderation", "AP, parent", "AP, own", "gain",
-         "AP and gain, separate model", "recall at precision .9"],
+        ["slot", "parent", "head", "positives / negatives", "AP, moderation", "AP, parent", "AP, own",
+         "gain over moderation", "AP and gain, separate model", "recall at precision .9"],
         rows,
         caption="Rows of the held-out fold, which neither adapters nor these heads have seen; 95% intervals by paired "
         "bootstrap over groups. Separate model: all weights of an encoder and of heads for one region, trained on the "
@@ -70,7 +70,7 @@ def regions(report: Part) -> Section:
     )  # fmt: skip
     return built.figure(
         plots.bars(labels, series, name="regions", x="average precision"),
-        caption="Average precision on a region's held-out rows, under its parent and under its own adapter.",
+        caption="Average precision on a region's held-out rows, under the moderation adapter and under its own.",
     ).build()
 
 
@@ -82,7 +82,7 @@ def _cells(slot: str, parent: str, scores: Part) -> list[str]:
         *(number(ap[name]) for name in ("task:moderation", parent, slot)),
         _gain(scores["gain"]),
         separate,
-        f"{number(recall[parent])} → {number(recall[slot])}",
+        f"{number(recall['task:moderation'])} → {number(recall[slot])}",
     ]
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from training.calibrate import HeldOut, fit_calibration, fit_thresholds
+from retrieval_shared.calibration import Calibration
+from training.calibrate import ENOUGH, HeldOut, fit_calibration, fit_slot, fit_thresholds
 from training.config import ThresholdConfig
 
 
@@ -68,9 +71,66 @@ def test_too_few_labels_or_a_falling_curve_keep_the_logit() -> None:
     assert calibration.offset.tolist() == [0, 0, 0]
 
 
+def everywhere(*heads: str) -> Calibration:
+    """The curve `sigmoid(3 z + 0.5)` for every head."""
+    ones = np.ones(len(heads), dtype=np.float32)
+    return Calibration(heads=heads, scale=3 * ones, offset=0.5 * ones)
+
+
+def of_a_region(*, positives: int, negatives: int, own: int = 0, seed: int = 0) -> HeldOut:
+    """One head on public rows of a region, then on ads of our own, half of which are positive."""
+    rng = np.random.default_rng(seed)
+    y = np.array([1.0] * positives + [0.0] * negatives + [1.0, 0.0] * (own // 2))
+    z = rng.normal(loc=y - 0.5)
+    return held(z[:, None], y[:, None], np.arange(len(y)) >= positives + negatives)
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "weight"),
+    # Of the rarer kind there are n: it weighs n / (n + 100).
+    [(100, 300, 0.5), (300, 100, 0.5), (25, 300, 0.2), (900, 900, 0.9), (5, 95, 5 / 105)],
+)
+def test_a_regions_curve_is_shrunk_towards_the_heads(positives: int, negatives: int, weight: float) -> None:
+    rows = of_a_region(positives=positives, negatives=negatives)
+    fit = LogisticRegression(C=1e3).fit(rows.logits, rows.targets[:, 0])
+    found = fit_slot(everywhere("scam"), rows)["scam"]
+    assert found.scale == pytest.approx(weight * fit.coef_[0, 0] + (1 - weight) * 3, rel=1e-4)
+    assert found.offset == pytest.approx(weight * fit.intercept_[0] + (1 - weight) * 0.5, rel=1e-3, abs=1e-4)
+
+
+def test_ads_of_our_own_shape_a_regions_curve_but_do_not_strengthen_it() -> None:
+    rows = of_a_region(positives=25, negatives=75, own=400)
+    weights = np.where(rows.own, 1 / 400, 1 / 100) * 500
+    fit = LogisticRegression(C=1e3).fit(rows.logits, rows.targets[:, 0], sample_weight=weights)
+    assert fit_slot(everywhere("scam"), rows)["scam"].scale == pytest.approx(0.2 * fit.coef_[0, 0] + 0.8 * 3, rel=1e-4)
+
+
+def test_where_a_region_has_too_few_labels_the_heads_curve_holds() -> None:
+    enough = of_a_region(positives=ENOUGH, negatives=60, own=40)
+    few = of_a_region(positives=ENOUGH - 1, negatives=61, own=40)
+    unknown = np.full(len(few.own), np.nan)
+    rows = held(
+        np.concatenate([enough.logits, few.logits, few.logits], 1),
+        np.stack([enough.targets[:, 0], few.targets[:, 0], unknown], 1),
+        few.own,
+    )
+    found = fit_slot(everywhere("a", "b", "c"), rows)
+    assert found.keys() == {"a"}
+    calibration = dataclasses.replace(everywhere("a", "b", "c"), slots={"region:ID": found})
+    at = [calibration.probabilities(rows.logits, [slot] * len(rows.own)) for slot in ("region:ID", "task:moderation")]
+    np.testing.assert_array_equal(at[0][:, 1:], at[1][:, 1:])
+    assert np.abs(at[0][:, 0] - at[1][:, 0]).max() > 1e-3
+
+
+def test_a_region_whose_curve_would_fall_keeps_the_heads() -> None:
+    rows = of_a_region(positives=60, negatives=60)
+    falling = held(-rows.logits, rows.targets, rows.own)
+    assert fit_slot(everywhere("scam"), falling) == {}
+
+
 def ten_thousand() -> tuple[np.ndarray, HeldOut]:
     """Five positives, and 10,000 benign ads of which 100 score .65 and the others .01."""
-    p = np.float32([0.9, 0.8, 0.7, 0.6, 0.3] + [0.65] * 100 + [0.01] * 9_900)[:, None]
+    p = np.array([0.9, 0.8, 0.7, 0.6, 0.3] + [0.65] * 100 + [0.01] * 9_900, dtype=np.float32)[:, None]
     targets = np.zeros_like(p)
     targets[:5] = 1
     return p, held(p, targets, np.ones(len(p)))
@@ -133,8 +193,8 @@ scores = st.lists(
 def test_the_share_of_flagged_benign_ads_stays_within_the_budget(
     drawn: list[tuple[int, float, bool]], budget: float
 ) -> None:
-    p = np.float32([[score / 1_000] for score, _, _ in drawn])
-    rows = held(p, np.float32([[target] for _, target, _ in drawn]), np.array([own for _, _, own in drawn]))
+    p = np.array([[score / 1_000] for score, _, _ in drawn], dtype=np.float32)
+    rows = held(p, np.array([[target] for _, target, _ in drawn]), np.array([own for _, _, own in drawn]))
     found = fit_thresholds(("scam",), p, rows, ThresholdConfig(benign_budget=budget)).heads["scam"]
     assert 0 <= found.escalate <= found.act <= 1
     benign = p[rows.own & ~(rows.targets[:, 0] == 1), 0].astype(float)

@@ -106,6 +106,27 @@ def test_public_rows(tmp_path: Path, name: str) -> None:
     assert load_public(path, DataConfig(licences=("open", "sa"))).texts == ("Zürich 🎁", "b", "c", "d")
 
 
+def test_a_rows_region_is_that_of_its_tag_else_of_its_source(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "train.jsonl", public(region="en-CA"), public(region=None), public(region="México", source="x"),
+        public(region=None, source="germeval18"), public(region="MX/ES"),
+    )  # fmt: skip
+    assert load_public(path, DataConfig()).region.tolist() == ["CA", "", "MX", "DE", ""]
+
+
+@pytest.mark.parametrize("column", ["empty", "missing"])
+def test_rows_need_no_word_of_their_region(tmp_path: Path, column: str) -> None:
+    rows = [public(source="beep"), public()]
+    if column == "missing":
+        rows = [{key: value for key, value in row.items() if key != "region"} for row in rows]
+    assert load_public(write(tmp_path / "train.jsonl", *rows), DataConfig()).region.tolist() == ["KR", ""]
+
+
+def test_our_own_ads_are_of_no_region(tmp_path: Path) -> None:
+    """They are written for several, and every region's adapter sees them."""
+    assert load_ads(write(tmp_path / "ads.jsonl", ad(regions=["DE"]))).region.tolist() == [""]
+
+
 def test_without_data_the_message_says_what_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"WARDLINE_DATA; training/data/README\.md"):
         public_rows(tmp_path)
@@ -161,3 +182,10 @@ def test_take_and_concatenate(tmp_path: Path) -> None:
     both = concatenate([part, ads.take(np.array([0]))])
     assert both.texts == ("text 3", "text 1", "text 0")
     assert both.targets.shape == (3, len(HEADS))
+
+
+def test_regions_stay_with_their_rows(tmp_path: Path) -> None:
+    rows = [public(text=f"text {i}", region=region) for i, region in enumerate(["BR", None, "TR"])]
+    rest = load_public(write(tmp_path / "train.jsonl", *rows), DataConfig())
+    both = concatenate([load_ads(write(tmp_path / "ads.jsonl", ad())), rest.take(np.array([2, 0]))])
+    assert (both.texts, both.region.tolist()) == (("tea", "text 2", "text 0"), ["", "TR", "BR"])

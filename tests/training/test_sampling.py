@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.examples import HEADS, OWN_ADS, Examples, target_row
-from training.sampling import FAMILIES, balanced_sample, weigh
+from training.sampling import FAMILIES, balanced_sample, draw_pass, row_chances, weigh
 
 
 def examples(rows: Sequence[tuple[str, Mapping[str, int]]], lang: Sequence[str] = ()) -> Examples:
@@ -110,3 +110,48 @@ def test_a_rare_head_is_drawn_more_often() -> None:
 
 def test_where_there_are_fewer_rows_all_come() -> None:
     assert sorted(draw(10_000).tolist()) == list(range(500))
+
+
+def test_chances_by_hand() -> None:
+    rows = examples(
+        [("a", {"hate": 1})] * 3 + [("a", {"drugs": 1, "hate": 0}), ("a", {})] + [("b", {"hate": 1})] + [("b", {})] * 3
+    )
+    # The median head has at most one positive: a positive adds the root of 1 / positives, 1/2 of hate and 1 of drugs.
+    a, b = np.array([1.5, 1.5, 1.5, 2.0, 1.0]), np.array([1.5, 1.0, 1.0, 1.0])
+    # Temperature 2: all rows of a source together weigh the square root of how many there are.
+    expected = np.concatenate([a * np.sqrt(5) / 7.5, b * 2 / 4.5])
+    np.testing.assert_allclose(row_chances(rows), expected, rtol=1e-6)
+
+
+def test_four_times_the_rows_are_drawn_twice_as_often() -> None:
+    chances = row_chances(CROWD)
+    assert chances[CROWD.source == "a"].sum() == pytest.approx(2 * chances[CROWD.source == "b"].sum())
+
+
+# 30 ads of our own, which are the first and the last rows, around the crowd.
+BOTH = examples(
+    [(OWN_ADS, {"scam": i % 2}) for i in range(10)]
+    + [(str(source), {"hate": i % 2}) for i, source in enumerate(CROWD.source)]
+    + [(OWN_ADS, {"scam": 0})] * 20
+)
+OWN = {*range(10), *range(510, 530)}
+
+
+@pytest.mark.parametrize(("rows", "public"), [(0, 0), (40, 40), (500, 500), (9_999, 500)])
+def test_a_pass_holds_every_ad_of_our_own_and_some_public_rows(rows: int, public: int) -> None:
+    drawn = draw_pass(BOTH, rows=rows, rng=np.random.default_rng(0)).tolist()
+    assert len(set(drawn)) == len(drawn) == 30 + public
+    assert set(drawn) >= OWN
+
+
+def test_public_rows_of_a_pass_are_drawn_by_their_chances() -> None:
+    rng = np.random.default_rng(0)
+    passes = [draw_pass(BOTH, rows=30, rng=rng) for _ in range(60)]
+    assert len({tuple(sorted(drawn.tolist())) for drawn in passes}) == 60  # each pass draws anew
+    share = np.mean([(BOTH.source[drawn] == "b").sum() / 30 for drawn in passes])
+    assert share == pytest.approx(np.sqrt(100) / (np.sqrt(400) + np.sqrt(100)), abs=0.05)
+
+
+def test_without_public_rows_a_pass_is_our_own_ads() -> None:
+    rows = examples([(OWN_ADS, {"scam": 1})] * 3)
+    assert draw_pass(rows, rows=9, rng=np.random.default_rng(0)).tolist() == [0, 1, 2]
