@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModel, GPT2Config, GPT2Model
 
-from retrieval_shared.torch_encoder import int8_rows
 from retrieval_shared.torch_families import FAMILIES
+from retrieval_shared.torch_rows import int8_rows
 from training.base_model import LINEAR_LEVELS, check_max_tokens, load_base_model, round_to_int8
 
 

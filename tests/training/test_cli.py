@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 import training.cli
-from training.cli import app
+from training.cli import CONFIGS, app
+from training.config import ModerationConfig, load_config
 
 
 @pytest.fixture
@@ -23,6 +24,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(training.cli, "train_moderation", moderation)
     monkeypatch.setattr(training.cli, "train_encoder", lambda config, run: found.extend([config, run]))
+    monkeypatch.setattr(training.cli, "compare_layers", lambda *given: found.extend(given))
+    monkeypatch.setattr(training.cli, "compare_balances", lambda *given, rows: found.extend([*given, rows]))
     monkeypatch.delenv("WARDLINE_DATA", raising=False)
     return found
 
@@ -41,6 +44,19 @@ def test_the_encoder_is_trained_where_one_says(asked: list[Any], tmp_path: Path)
     assert "encoder ->" in found.output
 
 
+def test_balances_are_compared_on_as_many_rows_as_one_says(asked: list[Any], tmp_path: Path) -> None:
+    arguments = ["balance", "--data", str(tmp_path), "--out", str(tmp_path / "balance.json"), "--threads", "1"]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0
+    assert "balance.json" in found.output
+    config, run, rows = asked
+    assert (config.adapter.balance, rows) == ("static", 6_000)
+    assert (run.data, run.out, run.threads) == (tmp_path, tmp_path / "balance.json", 1)
+    assert CliRunner().invoke(app, [*arguments, "--rows", "50"]).exit_code == 0
+    assert asked[-1] == 50
+    assert CliRunner().invoke(app, [*arguments, "--rows", "0"]).exit_code == 2
+
+
 def test_an_unknown_device_is_refused(asked: list[Any], tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["encoder", "--data", str(tmp_path), "--device", "abacus"])
     assert isinstance(found.exception, ValueError)
@@ -48,7 +64,27 @@ def test_an_unknown_device_is_refused(asked: list[Any], tmp_path: Path) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize("command", ["encoder", "moderation"])
+def test_numbers_of_layers_are_compared(asked: list[Any], tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["layers", "--data", str(tmp_path)]).exit_code == 0
+    config, run, counts = asked
+    assert (run.data, run.out, counts) == (tmp_path, Path("eval/reports/layers.json"), [1, 2, 3])
+    assert config == load_config(CONFIGS / "moderation.yaml", ModerationConfig)
+    arguments = ["--out", str(tmp_path / "l.json"), "--runs", str(tmp_path), "--counts", "2, 4", "--threads", "1"]
+    found = CliRunner().invoke(app, ["layers", "--data", str(tmp_path), *arguments])
+    assert (found.exit_code, asked[5]) == (0, [2, 4])
+    assert (asked[4].out, asked[4].runs, asked[4].threads) == (tmp_path / "l.json", tmp_path, 1)
+    assert "report -> " in found.output
+
+
+@pytest.mark.parametrize("counts", ["", "0,1", "1,,2", "two", "-1", "1.5"])
+def test_what_is_no_number_of_layers_is_refused(asked: list[Any], tmp_path: Path, counts: str) -> None:
+    found = CliRunner().invoke(app, ["layers", "--data", str(tmp_path), "--counts", counts])
+    assert isinstance(found.exception, ValueError)
+    assert f"--counts: found {counts!r}, allowed whole numbers from 1, such as 1,2,3" in str(found.exception)
+    assert asked == []
+
+
+@pytest.mark.parametrize("command", ["encoder", "moderation", "layers", "balance"])
 def test_without_data_the_commands_say_what_they_want(asked: list[Any], command: str) -> None:
     found = CliRunner().invoke(app, [command])
     assert isinstance(found.exception, ValueError)
