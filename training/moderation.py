@@ -26,7 +26,7 @@ from training.base_model import BaseModel, load_rounded
 from training.calibrate import HeldOut, fit_calibration, fit_slot, fit_thresholds
 from training.config import ModerationConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of, load_examples
-from training.fit_record import fit_record
+from training.fit_record import fit_record, learnt_by_heart
 from training.head_loss import check_heads
 from training.region_adapters import rows_of
 from training.region_stage import Regions, RegionStage, train_regions
@@ -154,7 +154,10 @@ def _heads(
         HeadRows(states, weighted, examples, rows, stop[:0]), checkpoint=stage / "final.pt", passes=crossfit.passes
     )
     sides = {"train": learn, "stop": stop, "held_out": rows[fold[rows] == 0]}
-    return Fitted(crossfit, final, fit_record(crossfit, states, examples.targets, sides))
+    record = fit_record(crossfit, states, examples.targets, sides)
+    if by_heart := learnt_by_heart(record):
+        log.warning("heads have learnt their rows by heart: do not ship them", heads=by_heart)
+    return Fitted(crossfit, final, record)
 
 
 def _bundle(

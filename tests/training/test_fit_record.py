@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import training.fit_record
+from retrieval_shared.bundle import CONFIG, DEFAULT_BUNDLE
 from training.examples import HEADS
 from training.fit_record import fit_record, learnt_by_heart
 from training.states import CachedStates
@@ -123,3 +126,9 @@ def test_a_record_holds_numbers_that_json_knows() -> None:
     kinds = {type(value) for scores in record.values() for value in scores.values()}
     assert kinds == {int, float}
     assert torch.tensor([scores["train_auc"] for scores in record.values()]).isfinite().all()
+
+
+def test_no_shipped_head_has_learnt_its_rows_by_heart() -> None:
+    record = json.loads((DEFAULT_BUNDLE / CONFIG).read_text(encoding="utf-8"))["fit"]
+    assert record.keys() == set(HEADS)
+    assert learnt_by_heart(record) == []
