@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 MAX_BYTES = 1024 * 1024
 """Of one document."""
 _MAX_NODES, _MAX_DEPTH = 100_000, 32
+_TOO_DEEP = f"document: nested deeper than {_MAX_DEPTH}"
 _JSON = json.JSONDecoder()
 _JSON_SPACE = " \t\n\r"
 _JSON_BETWEEN = _JSON_SPACE + ",:"
@@ -120,8 +121,10 @@ def _read_yaml(text: str) -> Document:
         return Document(yaml.load(text, Loader=_Loader), lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        reason = ", ".join(part for part in (error.context, error.problem) if part)
-        raise DocumentError(f"line {mark.line + 1 if mark else 1}: no YAML: {reason}") from error
+        reason = "no YAML: " + ", ".join(part for part in (error.context, error.problem) if part)
+        if "nesting depth" in reason:  # the parser reads ahead, and may have a limit of its own
+            reason = _TOO_DEEP
+        raise DocumentError(f"line {mark.line + 1 if mark else 1}: {reason}") from error
     except yaml.YAMLError as error:
         raise DocumentError(f"line 1: no YAML: {error}") from error
     except DocumentError:
@@ -160,7 +163,7 @@ def _check_events(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _MAX_DEPTH:
-            raise DocumentError(f"line {line}: document: nested deeper than {_MAX_DEPTH}")
+            raise DocumentError(f"line {line}: {_TOO_DEEP}")
 
 
 def _locate(node: yaml.Node, path: DocumentPath, lines: dict[DocumentPath, int]) -> None:
@@ -221,7 +224,7 @@ class _JsonLines:
             self._scalar()
             return
         if len(path) >= _MAX_DEPTH:
-            raise DocumentError(f"line {line}: document: nested deeper than {_MAX_DEPTH}")
+            raise DocumentError(f"line {line}: {_TOO_DEEP}")
         self._at += 1
         place = 0
         while self._skip() not in "}]":
