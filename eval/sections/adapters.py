@@ -46,7 +46,7 @@ def regions(report: Part) -> Section:
     built.text(
         f"{len(shipped)} of {sum(slot.startswith('region:') for slot in found)} are shipped: {', '.join(shipped)}. "
         "An adapter is shipped where it ranks its region's held-out rows no worse than moderation's on average, and no "
-        "head clearly worse. The others' regions are judged under the moderation adapter. `area:` adapters are parents "
+        "head clearly worse. The others are judged under the moderation adapter. Adapters of areas are parents "
         "only."
     )
     rows: list[list[str]] = []
