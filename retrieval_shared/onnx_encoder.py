@@ -96,7 +96,7 @@ class OnnxEncoder:
             self._tokenizer: Tokenizer = Tokenizer.from_file(str(bundle.file(TOKENIZER)))
         except Exception as error:  # both libraries raise bare exceptions of their own
             raise BundleError(f"bundle {bundle.path}: {error}") from error
-        self._layout = Layout(encoder=bundle.sha256(BASE_WEIGHTS), linears=_linears(self._session))
+        self._layout = Layout(encoder=bundle.sha256(BASE_WEIGHTS), linears=linears_of(self._session))
         try:
             own = [read_adapter(bundle.path / ADAPTERS / folder_of(name)) for name in bundle.manifest.slots[1:]]
             self._slots = stack_adapters(own, self._layout)
@@ -274,7 +274,7 @@ class OnnxEncoder:
         return next(o.shape for o in self._session.get_outputs() if o.name == output)
 
 
-def _linears(session: onnxruntime.InferenceSession) -> dict[str, tuple[int, int]]:
+def linears_of(session: onnxruntime.InferenceSession) -> dict[str, tuple[int, int]]:
     """Return which linear layers of the graph carry LoRA, with their sizes (in, out)."""
     shapes = {each.name: each.shape for each in session.get_inputs()}
     return {

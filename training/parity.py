@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from retrieval_shared.adapters import LORA_A, LORA_B, Layout, folder_of, read_adapter, stack_adapters
+from retrieval_shared.adapters import Layout, folder_of, read_adapter, stack_adapters
 from retrieval_shared.bundle import ADAPTERS, BASE_WEIGHTS, GRAPH, HEADS, sha256_of
 from retrieval_shared.head import read_heads
+from retrieval_shared.onnx_encoder import linears_of
 from training.adapter import load_peft
 from training.base_model import BaseModel
 from training.examples import HEADS as HEAD_NAMES
@@ -85,16 +86,10 @@ def parity_inputs(tokenizer: Tokenizer, *, slots: int) -> Feeds:
 
 def _resident(folder: Path, slots: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
-    shapes = {each.name: each.shape for each in session.get_inputs()}
-    linears = {
-        name.removeprefix(LORA_A): (shape[1], shapes[LORA_B + name.removeprefix(LORA_A)][2])
-        for name, shape in shapes.items()
-        if name.startswith(LORA_A)
-    }
     encoder = sha256_of(folder / BASE_WEIGHTS)
     adapters = [read_adapter(folder / ADAPTERS / folder_of(name)) for name in slots]
     heads = read_heads(folder / HEADS, HEAD_NAMES, encoder=encoder)
-    return {**stack_adapters(adapters, Layout(encoder, linears)).inputs, **heads.inputs}
+    return {**stack_adapters(adapters, Layout(encoder, linears_of(session))).inputs, **heads.inputs}
 
 
 def _oracle(folder: Path, base: BaseModel, slots: Sequence[str], feeds: Feeds) -> list[NDArray[np.float32]]:
