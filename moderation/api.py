@@ -49,12 +49,15 @@ from moderation.settings import Settings
 from moderation.signal_sources import SignalSources
 from moderation.thresholds import Thresholds
 from retrieval_shared.adapter_store import AdapterStore
+from retrieval_shared.onnx_encoder import threads_named
 
 log = structlog.get_logger()
 A = TypeVar("A")
 R = TypeVar("R")
 
-SCORING_THREADS = 2
+SPARE_THREADS = 1
+"""Beyond those that score: one reads a request or writes an answer while another scores, and a short request passes a
+long one."""
 MAX_WAITING = 64
 
 
@@ -111,8 +114,7 @@ class ModerationApi:
         self._policies_by = policies_by or (lambda _: policies)
         self._queue = queue
         self._keep_text = keep_text
-        # Two threads: a short request may pass a long one. Each scores on one core.
-        self._executor = ThreadPoolExecutor(SCORING_THREADS, thread_name_prefix="score")
+        self._executor = ThreadPoolExecutor(threads_named() + SPARE_THREADS, thread_name_prefix="score")
         self._waiting = 0
 
     @classmethod
@@ -253,7 +255,12 @@ class ModerationApi:
             raise Problem("queue_unavailable", "nothing was filed; send it again", {"Retry-After": "5"}) from error
 
     def _policies_under(self, serving: Serving) -> PolicyApi:
-        """The policies under a model's thresholds, which are kept for replay before they decide anything."""
+        """The policies under a model's thresholds, which are kept for replay before they decide anything.
+
+        Made once per thresholds, since making them writes the thresholds to the database, and kept: a request may end
+        on a model that was exchanged meanwhile, and a bundle may come back. There are at most as many as bundles that
+        the worker has served.
+        """
         thresholds = serving.moderator.thresholds
         if thresholds.id not in self._policies:
             self._policies[thresholds.id] = self._policies_by(thresholds)

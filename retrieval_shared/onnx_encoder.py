@@ -29,6 +29,7 @@ from retrieval_shared.bundle import ADAPTERS, BASE_WEIGHTS, GRAPH, HEADS, TOKENI
 from retrieval_shared.chunking import chunk_spans
 from retrieval_shared.errors import AdapterError, BundleError, ScoringError
 from retrieval_shared.head import Heads, read_heads
+from retrieval_shared.turns import Turns
 
 CHUNK_OVERLAP = 32
 """Tokens that two neighbouring chunks of a long text share."""
@@ -76,8 +77,8 @@ class OnnxEncoder:
 
         Args:
             bundle: a verified bundle.
-            threads: batches read at the same time, one core each; None takes `WARDLINE_THREADS` from the environment,
-                else 1 (a worker per core serves more than a worker with two threads).
+            threads: batches read at the same time, one core each, by all callers together; None takes
+                `WARDLINE_THREADS` from the environment, else 1.
 
         Raises:
             ValueError: `WARDLINE_THREADS` is no whole number from 1.
@@ -109,7 +110,9 @@ class OnnxEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._prefix, self._suffix = _special_ids(self._tokenizer)
-        self._pool = ThreadPoolExecutor(threads or _threads_named(), thread_name_prefix="encode")
+        threads = threads or threads_named()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
+        self._turns = Turns(threads)
         self.max_tokens = bundle.manifest.max_tokens
 
     @property
@@ -254,7 +257,8 @@ class OnnxEncoder:
             return list(zip(places, zip(*values, strict=True), strict=True))
 
         batches = token_budget_batches([len(chunk.ids) for chunk in chunks], budget=TOKEN_BUDGET)
-        # A single batch, the common case of a request, needs no other thread.
+        # A single batch, the common case of a request, needs no other thread. A run waits for its turn, so that two
+        # requests do not slow each other down on one core; between the runs of a long request others have theirs.
         done = map(run, batches) if len(batches) < 2 else self._pool.map(run, batches)
         found = sorted((each for some in done for each in some), key=lambda each: each[0])
         return [row for _, row in found], np.array([branch for (branch, _), _ in found], dtype=np.int64)
@@ -263,7 +267,8 @@ class OnnxEncoder:
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True  # nobody pays for outputs that were not asked for
         try:
-            values: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds, options)
+            with self._turns.one():
+                values: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds, options)
         except Exception as error:  # the runtime's own exceptions derive from Exception alone
             raise ScoringError(f"the encoder failed on {feeds['input_ids'].size} tokens: {error}") from error
         if not all(np.isfinite(value).all() for value in values):
@@ -292,8 +297,12 @@ def _check_heads(heads: Heads, session: onnxruntime.InferenceSession) -> None:
             raise AdapterError(f"heads: {name} is {value.shape}, the graph expects {shapes.get(name)}")
 
 
-def _threads_named() -> int:
-    """Return what `WARDLINE_THREADS` says, 1 where it says nothing."""
+def threads_named() -> int:
+    """Return what `WARDLINE_THREADS` says, 1 where it says nothing.
+
+    Raises:
+        ValueError: it says no whole number from 1.
+    """
     named = os.environ.get("WARDLINE_THREADS") or "1"
     if not named.isdecimal() or int(named) < 1:
         raise ValueError(f"WARDLINE_THREADS: found {named!r}, allowed a whole number from 1")

@@ -7,6 +7,7 @@ the same whatever stands beside it.
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -343,6 +344,44 @@ def test_a_file_that_is_no_model_is_a_bundle_error(tiny_bundle: Bundle, tmp_path
     write_manifest(folder, tiny_bundle.manifest)  # so that the hashes fit
     with pytest.raises(BundleError, match=f"bundle {folder}"):
         OnnxEncoder(load_bundle(folder))
+
+
+class CountingSession:
+    """An ONNX session whose first run lasts until another one has begun, or waits for its turn."""
+
+    def __init__(self, encoder: OnnxEncoder) -> None:
+        self._encoder, self._real = encoder, encoder._session
+        self._lock = threading.Lock()
+        self._inside = self._begun = 0
+        self.most = 0
+        """The most that ran at the same time."""
+
+    def get_outputs(self) -> Sequence[object]:
+        return self._real.get_outputs()  # type: ignore[no-any-return]
+
+    def run(self, *given: Any) -> Any:  # noqa: ANN401
+        with self._lock:
+            self._begun += 1
+            self._inside += 1
+            self.most = max(self.most, self._inside)
+        while self._begun < 2 and not self._encoder._turns.waiting:
+            pass
+        result = self._real.run(*given)
+        with self._lock:
+            self._inside -= 1
+        return result
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_more_runs_at_once_than_threads(tiny_bundle: Bundle, threads: int) -> None:
+    encoder = OnnxEncoder(tiny_bundle, threads=threads)
+    expected = [encoder.encode([text]).logits for text in ("tea", LONG)]
+    watched = encoder._session = CountingSession(encoder)
+    with ThreadPoolExecutor(2) as callers:
+        found = list(callers.map(lambda text: encoder.encode([text]).logits, ["tea", LONG]))
+    assert watched.most == threads
+    for ours, alone in zip(found, expected, strict=True):
+        assert_close(ours, alone)
 
 
 @pytest.mark.parametrize("named", ["two", "0", "-1", "1.5"])
