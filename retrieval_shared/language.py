@@ -103,6 +103,10 @@ def _model() -> Model:
     from py3langid.langid import MODEL_FILE
     from py3langid.langid import LanguageIdentifier as Model
 
-    model = Model.from_model_file(MODEL_FILE, norm_probs=True)
-    model.set_languages(CANDIDATES)
-    return model
+    whole = Model.from_model_file(MODEL_FILE)
+    whole.set_languages(CANDIDATES)
+    # Made anew of its parts: `whole` keeps the table of all languages beside theirs, 20 MB that nobody reads.
+    return Model(
+        whole.nb_ptc, whole.nb_pc, whole.nb_classes, whole.tk_nextmove, whole.tk_output, norm_probs=True,
+        tk_row=whole.tk_row,
+    )  # fmt: skip

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval_shared.language import CANDIDATES, UNDETERMINED, Language, LanguageIdentifier
+from retrieval_shared.language import CANDIDATES, UNDETERMINED, Language, LanguageIdentifier, _model
 
 IDENTIFIER = LanguageIdentifier(frozenset({"en", "de"}))
 
@@ -48,3 +48,10 @@ def test_any_text_gets_a_confidence_in_range(text: str) -> None:
 def test_a_language_that_cannot_be_told_is_refused() -> None:
     with pytest.raises(ValueError, match=r"found \['xx'\]"):
         LanguageIdentifier(frozenset({"en", "xx"}))
+
+
+def test_the_table_of_other_languages_is_not_kept() -> None:
+    model = _model()
+    assert set(model.labels) == CANDIDATES
+    whole, *_ = model._full_model
+    assert whole is model.nb_ptc
