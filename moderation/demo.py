@@ -187,7 +187,7 @@ def service_command(port: int) -> list[str]:
 
 
 def service_environment(folder: Path, database: str) -> dict[str, str]:
-    """The environment of the service: a database, adapters and a BentoML home of its own, no keys, the example texts kept."""
+    """The environment of the service: database, adapters and a BentoML home of its own, no keys, example texts kept."""
     kept = {name: value for name, value in os.environ.items() if name not in {"WARDLINE_KEYS", "BENTOML_CONFIG"}}
     return kept | {
         # A home of its own: BentoML empties the metrics folder in its home at each start, another service's too.
