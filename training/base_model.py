@@ -44,6 +44,11 @@ class BaseModel:
     record: dict[str, Any] | None = None
     """How it was trained, where that was by us (`encoder_record`)."""
 
+    @property
+    def identity(self) -> str:
+        """Return 64 hex digits that tell it from others in caches; of the hub's, without a hash here, its name's."""
+        return self.sha256 or hashlib.sha256(self.name.encode()).hexdigest()
+
     def vector(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """Return the unit vectors `[b, d]` of texts with the token states `[b, t, d]`."""
         if self.two_paths is None:

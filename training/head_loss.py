@@ -53,7 +53,17 @@ class HeadLoss:
 
 
 def balanced(weighted: Weighted, config: HeadsConfig) -> Weighted:
-    """Return targets and weights with both classes of the heads named `class_balanced` weighed by effective number."""
+    """Return targets and weights with both classes of the heads named `class_balanced` weighed by effective number.
+
+    Under them `masked_bce` is the class-balanced cross-entropy of Cui et al. 2019 (arXiv 1901.05555, section 4):
+    `sum_i w_i b_i BCE(z_i, y_i) / sum_i w_i b_i`, with w the weights given and b those of `class_weights`. Departure:
+    the paper divides by the number of examples; here b is in the denominator too, so that what a positive weighs
+    depends on the rest of its batch.
+
+    Args:
+        weighted: targets and weights `[n, H]`; a known target above 0 is a positive. Left as it was.
+        config: names the heads, and beta.
+    """
     heads = [h for h, head in enumerate(HEADS) if config.loss_of.get(head) == "class_balanced"]
     weights = weighted.weights.copy()
     for h in heads:

@@ -129,7 +129,7 @@ def _adapter(config: ModerationConfig, run: Run, split: Split, texts: Texts) -> 
     sample = sample_rows(split.examples, np.flatnonzero(split.for_adapters(config)), config.adapter, rng)
     drawn = split.examples.take(sample)
     weighted = weigh(drawn, ad_weight=1.0, unlabelled_share=config.heads.unlabelled_share)
-    folder = run.runs / f"adapter-{_key(texts.base.sha256, config, drawn)}"
+    folder = run.runs / f"adapter-{_key(texts.base.identity, config, drawn)}"
     # Training wraps the layers of the model it is given, so it gets one of its own.
     adapter = train_adapter(
         load_rounded(config), Rows(texts.branch(sample), weighted), config.adapter, config.heads,
@@ -191,10 +191,11 @@ def _bundle(
     return write_bundle(run.out, finished, config)
 
 
-def _key(base_sha256: str, config: ModerationConfig, examples: Examples) -> str:
+def _key(base: str, config: ModerationConfig, examples: Examples) -> str:
     """Return a short hash of everything the first stage depends on."""
-    heads = (config.heads.hidden, config.heads.dropout, config.heads.unlabelled_share)
-    digest = hashlib.sha256(f"{base_sha256}|{config.adapter}|{config.seed}|{heads}".encode())
+    stage = config.heads
+    heads = (stage.attention_heads, stage.hidden, stage.dropout, stage.unlabelled_share)
+    digest = hashlib.sha256(f"{base}|{config.adapter}|{config.seed}|{heads}".encode())
     for text in examples.texts:
         digest.update(text.encode("utf-8", "replace") + b"\0")
     digest.update(examples.targets.tobytes())

@@ -105,11 +105,10 @@ def read_texts(
     longest = min(config.max_tokens, MAX_STATE_TOKENS)
     token_ids = tuple(_cut_ids(encoding.ids, longest) for encoding in encodings)
     encoder = slot_encoder(base.model, [{}], rank=config.rank, branch_layers=config.layers, two_paths=base.two_paths)
-    known = base.sha256 or hashlib.sha256(base.name.encode()).hexdigest()  # the hub tells no hash
-    graphs = runs / f"branch-{known[:12]}-{config.layers}-{config.rank}"
+    graphs = runs / f"branch-{base.identity[:12]}-{config.layers}-{config.rank}"
     trunk = None
     if isinstance(encoder, SlotEncoder):
-        folder = runs / f"trunk-{known[:12]}-{encoder.shape.layers - config.layers}"
+        folder = runs / f"trunk-{base.identity[:12]}-{encoder.shape.layers - config.layers}"
         graph = int8_graph(TrunkGraph(encoder), folder / "trunk.onnx", ("trunk", "static"))
         trunk = _trunk(graph, token_ids, shared, dim=base.dim, threads=threads)
     return Texts(base, encoder, token_ids, trunk, config.layers, graphs)

@@ -97,10 +97,11 @@ def train_heads(
 
     def after(step: int) -> None:
         if step in ends:
-            torch.save(_own(heads), snapshots[ends[step]])
+            _save(_own(heads), snapshots[ends[step]])
 
     loop = LoopConfig(0.05, 200, checkpoint)
-    if not all(path.is_file() for path in snapshots.values()):  # else an earlier run has finished them
+    # An earlier run has finished them where all snapshots are there, and no checkpoint is left.
+    if checkpoint.is_file() or not all(path.is_file() for path in snapshots.values()):
         run_steps([heads.train()], _optimizer(heads, config), steps, loop, title="heads", after=after)
     found = [torch.load(path, weights_only=True) for path in snapshots.values()]
     scores = np.array([_average_precision(heads, state, rows) for state in found])  # [passes, H]
@@ -170,6 +171,13 @@ def _loss(
 def _own(heads: PooledHeads) -> dict[str, Tensor]:
     """Return what every head has of its own, the head as first axis."""
     return {name: value for name, value in heads.named_parameters() if not name.startswith("block.")}
+
+
+def _save(state: dict[str, Tensor], path: Path) -> None:
+    """Write a snapshot whole, or none: by its name it is taken for finished."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
 
 
 def _restore(heads: PooledHeads, state: dict[str, Tensor]) -> None:

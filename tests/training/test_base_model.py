@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def test_the_expected_hash_is_accepted_and_another_refused(tiny_base: Path) -> N
     load_base_model(str(tiny_base), sha256=load_base_model(str(tiny_base)).sha256)
     with pytest.raises(ValueError, match=r"weights have sha256 [0-9a-f]{64}, expected 0000"):
         load_base_model(str(tiny_base), sha256="0" * 64)
+
+
+def test_without_a_hash_the_name_tells_encoders_apart(tiny_base: Path) -> None:
+    base = load_base_model(str(tiny_base))
+    assert base.identity == base.sha256
+    found = {dataclasses.replace(base, sha256="", name=name).identity for name in ("org/one", "org/two")}
+    assert len(found | {base.identity}) == 3
+    assert {len(each) for each in found} == {64}
 
 
 def test_rounding_leaves_what_int8_can_hold_and_changes_it_once(tiny_base: Path) -> None:

@@ -214,9 +214,9 @@ def test_another_base_is_another_run(trained: Trained) -> None:
     assert training.moderation._key("a" * 64, *arguments) != training.moderation._key("b" * 64, *arguments)
     fewer = trained.seen.take(np.arange(len(trained.seen) - 1))
     assert training.moderation._key("a" * 64, *arguments) != training.moderation._key("a" * 64, trained.config, fewer)
-    heads = dataclasses.replace(trained.config.heads, unlabelled_share=0.7)
-    other = dataclasses.replace(trained.config, heads=heads)
-    assert training.moderation._key("a" * 64, *arguments) != training.moderation._key("a" * 64, other, trained.seen)
+    for change in ({"unlabelled_share": 0.7}, {"attention_heads": 1}):
+        other = dataclasses.replace(trained.config, heads=dataclasses.replace(trained.config.heads, **change))
+        assert training.moderation._key("a" * 64, *arguments) != training.moderation._key("a" * 64, other, trained.seen)
 
 
 def test_another_second_stage_does_not_resume_from_this_ones_checkpoint(trained: Trained) -> None:

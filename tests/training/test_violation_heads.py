@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score
 
+import training.loop
 import training.violation_heads
 from retrieval_shared.head import ATTENTION_HEADS_KEY
 from training.config import HeadsConfig
@@ -267,6 +268,48 @@ def test_a_stopped_run_that_resumes_ends_where_an_unbroken_one_does(
     assert resumed.passes == unbroken.passes
     np.testing.assert_array_equal(resumed.stop_ap, unbroken.stop_ap)
     np.testing.assert_array_equal(logits(resumed.heads), logits(unbroken.heads))
+
+
+@pytest.mark.parametrize("number", [2, CONFIG.epochs])
+def test_a_run_killed_while_it_writes_a_snapshot_ends_where_an_unbroken_one_does(
+    number: int, trained: TrainedHeads, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def killed(state: object, path: Path) -> None:
+        save(state, path)
+        if path.stem == f"heads.pass{number}":
+            path.write_bytes(path.read_bytes()[:100])
+            raise Interrupted
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(torch, "save", killed)
+        train(start, tmp_path)
+    whole = {path.name for path in (tmp_path / "deep").glob("*.pt")}
+    assert whole == {f"heads.pass{i}.pt" for i in range(1, number)}
+    resumed = train(start, tmp_path)
+    assert resumed.passes == trained.passes
+    np.testing.assert_array_equal(logits(resumed.heads), logits(trained.heads))
+
+
+def test_a_run_killed_after_its_last_snapshot_is_finished_by_the_next(
+    trained: TrainedHeads, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        training.violation_heads, "LoopConfig", lambda warmup, _, checkpoint: LoopConfig(warmup, 4, checkpoint)
+    )
+
+    def killed(*_: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(training.loop, "write_curve", killed)
+        train(start, tmp_path)
+    left, snapshots = tmp_path / "deep" / "heads.pt", [f"heads.pass{i}.pt" for i in range(1, CONFIG.epochs + 1)]
+    assert {path.name for path in left.parent.iterdir()} == {"heads.pt", *snapshots}
+    resumed = train(start, tmp_path)
+    assert {path.name for path in left.parent.iterdir()} == {"heads.curve.json", *snapshots}
+    np.testing.assert_array_equal(logits(resumed.heads), logits(trained.heads))
 
 
 def test_what_weighs_nothing_and_rows_left_out_are_not_learnt_from(start: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Class-balanced loss: the rarer side of a label weighs more, by the effective number of its examples."""
+"""Class weights: the rarer side of a label weighs more, by the effective number of its examples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 
 @dataclass(frozen=True)
@@ -45,28 +44,3 @@ def class_weights(positives: Tensor, negatives: Tensor, *, beta: float) -> Class
     scale = counts.sum(dim=0) / (counts / effective).sum(dim=0)  # [L]
     weights = torch.where(counts > 0, scale / effective, 1.0).float()
     return ClassWeights(positive=weights[0], negative=weights[1])
-
-
-def class_balanced_bce(logits: Tensor, targets: Tensor, weights: Tensor, balance: ClassWeights) -> Tensor:
-    """Return the mean class-balanced cross-entropy of the labels whose weight is above 0, as a scalar.
-
-    `sum_ij w_ij (y_ij b+_j (-log p_ij) + (1 - y_ij) b-_j (-log(1 - p_ij))) / sum_ij w_ij` over known labels only. The
-    class weights are not in the denominator: else what a positive weighs would depend on the rest of its batch.
-
-    Args:
-        logits: float `[n, L]`.
-        targets: float `[n, L]` in [0, 1]; anything, NaN included, where the weight is 0.
-        weights: float `[n, L]`, at least 0; 0 means the label is unknown and reaches neither value nor gradient.
-        balance: the class weights of the L labels, from `class_weights`.
-
-    Returns:
-        A scalar, at least 0; 0 with zero gradient when no label is known.
-    """
-    known = weights > 0  # [n, L]
-    if not bool(known.any()):
-        return logits[known].sum()
-    z, y, w = logits[known], targets[known], weights[known]  # [known]
-    positive = balance.positive.to(logits).expand_as(logits)[known]
-    negative = balance.negative.to(logits).expand_as(logits)[known]
-    losses = -(y * positive * logsigmoid(z) + (1 - y) * negative * logsigmoid(-z))
-    return (losses * w).sum() / w.sum()
