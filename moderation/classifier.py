@@ -75,6 +75,11 @@ class Classifier:
         """Return the adapters that are loaded, in the order of their slots."""
         return self.encoder.adapters
 
+    @property
+    def calibrated_slots(self) -> frozenset[str]:
+        """Return the slots with curves of their own in the bundle's calibration, whichever adapters are loaded."""
+        return frozenset(slot for slot, curves in self._calibration.slots.items() if curves)
+
     def with_adapters(self, adapters: Sequence[Adapter]) -> Classifier:
         """Return a classifier with these adapters in place of its own, over the same graph; this one stays as it is.
 

@@ -140,6 +140,11 @@ class Moderator:
         """Return the adapters that are loaded, those of regions and of tasks."""
         return self._classifier.adapters
 
+    @property
+    def calibrated_slots(self) -> frozenset[str]:
+        """Return the slots with curves of their own in the bundle's calibration, whichever adapters are loaded."""
+        return self._classifier.calibrated_slots
+
     def with_adapters(self, adapters: Sequence[Adapter]) -> Moderator:
         """Return a moderator with the bundle's adapters and these: one of the same name replaces the bundle's.
 

@@ -61,5 +61,9 @@ class Scorer(Protocol):
 class Adaptable(Scorer, Protocol):
     """A model whose adapters can be exchanged: what following the folders needs of a `Moderator`."""
 
+    @property
+    def calibrated_slots(self) -> frozenset[str]:
+        """The slots with curves of their own in the bundle's calibration, whichever adapters are loaded."""
+
     def with_adapters(self, adapters: Sequence[Adapter]) -> Adaptable:
         """The same model with these over its bundle's own; the one asked stays as it is. Raises `AdapterError`."""

@@ -9,7 +9,7 @@ from moderation.classifier import SLOT
 from moderation.compat.perspective_routes import Perspective
 from moderation.compat.perspective_scores import MAPPING_FILE, ScoreMapping
 from moderation.readiness import Readiness, probe
-from moderation.scorer import Scorer
+from moderation.scorer import Adaptable, Scorer
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,23 @@ class Serving:
         manifest = self.moderator.bundle.manifest
         return f"{manifest.name}@{manifest.version}"
 
-    def under(self, moderator: Scorer, added: Iterable[str]) -> Serving:
+    def under(self, moderator: Adaptable, added: Iterable[str]) -> Serving:
         """The same bundle as `moderator` has it, with the adapters `added` among or in place of its own.
 
-        Calibration, thresholds and Perspective's mapping were fitted to the bundle's own `task:moderation`. Under
-        another a mapping that names its bundle is not used, and the rest is a warning.
+        Calibration, thresholds and Perspective's mapping were fitted to the bundle's own `task:moderation`, and a
+        region's own curve to the bundle's own adapter of that region. Under another `task:moderation` a mapping that
+        names its bundle is not used; the rest stays in use with a warning.
         """
-        names = frozenset(added)
-        if SLOT not in names:
-            return replace(self, moderator=moderator, added=names)
-        warning = f"{SLOT} is not the bundle's own, to which its calibration and thresholds were fitted"
-        perspective = self.perspective
-        if perspective.mapping.bundle:
-            warning += f"; nor is {MAPPING_FILE} used, which was fitted to it too"
-            perspective = replace(perspective, mapping=ScoreMapping())
-        readiness = replace(self.readiness, warnings=(*self.readiness.warnings, warning))
+        names, perspective = frozenset(added), self.perspective
+        warnings = [
+            f"{slot} is not the bundle's own, to which its calibration curve was fitted"
+            for slot in sorted(names & moderator.calibrated_slots)
+        ]
+        if SLOT in names:
+            warning = f"{SLOT} is not the bundle's own, to which its calibration and thresholds were fitted"
+            if perspective.mapping.bundle:
+                warning += f"; nor is {MAPPING_FILE} used, which was fitted to it too"
+                perspective = replace(perspective, mapping=ScoreMapping())
+            warnings.append(warning)
+        readiness = replace(self.readiness, warnings=(*self.readiness.warnings, *warnings))
         return Serving(moderator, perspective, readiness, names)

@@ -57,6 +57,7 @@ class MadeUpScores:
         Adapter("task:moderation", "77aa01c9e3b2", None, "0c" * 32, {}),
         Adapter("region:ID", "1a2b3c4d5e6f", "task:moderation", "0c" * 32, {}),
     )
+    calibrated_slots: frozenset[str] = frozenset()
     thresholds = Thresholds.of(
         prevalence=0.02, heads={head: HeadThreshold(0.3, 0.6, "made up", 900, 900) for head in HEADS}
     )

@@ -158,6 +158,19 @@ def test_a_slot_has_the_curves_that_are_its_own(tiny_bundle: Bundle, tmp_path: P
     )
 
 
+def test_the_slots_with_curves_of_their_own_are_named_whichever_adapters_are_loaded(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    first, *_ = heads = tiny_bundle.manifest.heads
+    curve = {"scale": 1, "offset": 0}
+    slots = {"region:ID": {first: curve}, "region:IN": {}}
+    curves = {"heads": dict.fromkeys(heads, curve), "slots": slots}
+    classifier, _ = fake(edited(tiny_bundle, tmp_path / "b", curves))
+    assert classifier.calibrated_slots == {"region:ID"}
+    assert classifier.with_adapters([Adapter(SLOT, "0" * 12, None, "e", {})]).calibrated_slots == {"region:ID"}
+    assert fake(tiny_bundle)[0].calibrated_slots == frozenset()
+
+
 def test_no_texts(tiny_bundle: Bundle) -> None:
     scores = Classifier(tiny_bundle).score([])
     assert scores.probabilities.shape == (0, HEADS)

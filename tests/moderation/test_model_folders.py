@@ -27,6 +27,7 @@ from retrieval_shared.adapters import WEIGHTS
 from retrieval_shared.bundle import (
     ADAPTERS,
     BASE_WEIGHTS,
+    CALIBRATION,
     DEFAULT_BUNDLE,
     MANIFEST,
     REQUIRED,
@@ -289,6 +290,25 @@ def test_scores_are_those_of_one_adapter_while_adapters_are_exchanged(tiny_bundl
     writer.result()
     assert [reader.result() for reader in readers] == [set(known)] * 8
     assert served.refused == ()
+
+
+def test_a_regions_adapter_over_one_with_a_curve_of_its_own_is_warned_of(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    folder, store = tmp_path / "bundle", AdapterStore(tmp_path / "store")
+    shutil.copytree(tiny_bundle.path, folder)
+    curve = {"scale": 0.5, "offset": 0.0}
+    curves = dict.fromkeys(tiny_bundle.manifest.heads, curve)
+    document = {"heads": curves, "slots": {"region:ID": {"political": curve}}}
+    (folder / CALIBRATION).write_text(json.dumps(document), encoding="utf-8")
+    write_manifest(folder, tiny_bundle.manifest)
+    served = ServedModel(ModelFolders(folder, store, policy=load_policy()))
+    before = served.current().readiness
+    store.add(retrained(tiny_bundle, tmp_path / "more", factor=2.0))
+    warnings = served.current().readiness.warnings
+    assert warnings == (
+        *before.warnings, "region:ID is not the bundle's own, to which its calibration curve was fitted"
+    )  # fmt: skip
+    store.remove("region:ID")
+    assert served.current().readiness == before
 
 
 def test_a_bundle_is_exchanged_with_its_graph_and_a_damaged_one_is_not(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -39,6 +39,23 @@ def test_under_adapters_of_regions_all_holds(serving: Maker, made_up_scores: typ
     assert own.added == frozenset()
 
 
+def test_a_curve_that_was_fitted_to_a_regions_own_adapter_is_doubtful_under_another(
+    serving: Maker, made_up_scores: type[Any]
+) -> None:
+    own, other = serving("5e" * 32), made_up_scores()
+    other.calibrated_slots = frozenset({"region:US", "region:BR", "region:IT"})
+    under = own.under(other, ["region:US", "region:ID", "region:BR"])
+    assert under.readiness.warnings == (
+        "region:BR is not the bundle's own, to which its calibration curve was fitted",
+        "region:US is not the bundle's own, to which its calibration curve was fitted",
+    )
+    assert under.readiness.ready
+    assert under.perspective == own.perspective
+    both = own.under(other, ["region:US", "task:moderation"]).readiness.warnings
+    assert [each.split()[0] for each in both] == ["region:US", "task:moderation"]
+    assert own.under(other, ["region:ID"]).readiness == own.readiness
+
+
 def test_under_another_adapter_of_the_task_what_was_fitted_is_doubtful(
     serving: Maker, made_up_scores: type[Any]
 ) -> None:
