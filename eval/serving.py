@@ -19,12 +19,14 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from eval.bench import branches, branches_graphs, branches_summary, load, load_summary, summary, throughput
+from eval.bench.environment import ROOT
 from eval.bench.machine import Machine, this_machine
 from eval.bench.page import page
 from eval.bench.preparation import MINILM, QUANTISED, export_peers, prepare_peers
 from eval.bench.processes import Processes
 from eval.bench.stacks import HTTP, STACKS, WARDLINE, Stack
 from eval.bench.texts import BenchTexts, Ends, make_texts, read_ads
+from eval.document import read_json
 from eval.peers.measure import Figures, Job
 from eval.report import ReportFiles, write_report
 from retrieval_shared.bundle import BASE_WEIGHTS, TOKENIZER, Bundle, load_bundle
@@ -57,6 +59,8 @@ LEAST_AGREEMENT = 0.999
 LEAST_AGREEMENT_INT8 = 0.9
 """The same for a peer with int8 weights beside one with float32: it rounds, but reads the same texts."""
 NAME = "serving"
+LAYERS = ROOT / "eval" / "reports" / "layers.json"
+"""What `train layers` wrote: adapters on more and fewer layers beside each other, not a measurement of the bundle."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class BenchOptions:
     """Whether the service is measured under load, too."""
     branches: bool = True
     """Whether what adapters cost is measured, too."""
+    layers: Path = LAYERS
+    """The comparison of numbers of adapted layers that the page shows; left out where there is none."""
     torch_index: str | None = None
     """Index to install the peers' torch from; None: pip's own."""
 
@@ -247,6 +253,7 @@ def build_report(
             *(branches_summary.targets(adapters) if adapters is not None else ()),
         ],
         "branches": adapters,
+        "layers": read_json(options.layers) if options.layers.is_file() else None,
         "stacks": summary.stack_records(rounds, stacks),
         "throughput": throughput.records(rounds, stacks),
         "lead": throughput.lead(rounds, stacks),
@@ -297,14 +304,13 @@ def token_ends(bundle: Bundle) -> Ends:
 
 def _measure_load(options: BenchOptions, processes: Processes, texts: BenchTexts, progress: Progress) -> Figures:
     progress("under load", 0, 1)
-    levels = len(load.CLIENTS) + 1
     job = {
         "ads": list(texts.ads),
         "requests": options.load_requests,
         "limit_s": options.load_limit_s,
         "seed": options.seed,
     }
-    timeout_s = levels * (options.load_limit_s + LOAD_GRACE_S)
+    timeout_s = load.LEVELS * (options.load_limit_s + LOAD_GRACE_S)
     figures = processes.measure_load(job, workers=load.WORKERS, timeout_s=timeout_s)
     progress("under load", 1, 1)
     return figures

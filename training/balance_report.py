@@ -19,7 +19,16 @@ from training.balance import family_heads
 from training.base_model import load_rounded
 from training.config import BALANCES, ModerationConfig
 from training.examples import HEADS
-from training.first_stage import Compared, gains, learnt_rows, scores, stage_key, train_and_score
+from training.first_stage import (
+    STATIC,
+    Compared,
+    gains,
+    learnt_rows,
+    scores,
+    small_stage,
+    stage_key,
+    train_and_score,
+)
 from training.head_gradients import HeadGradients, head_gradients
 from training.losses.gradient_cosine import gradient_cosines
 from training.moderation import Run
@@ -27,7 +36,6 @@ from training.texts import read_texts
 
 log = structlog.get_logger()
 
-STATIC = BALANCES[0]
 ROWS = 6_000
 """Public rows of the sample, unless told otherwise."""
 
@@ -39,7 +47,7 @@ def compare_balances(config: ModerationConfig, run: Run, *, rows: int = ROWS) ->
     Held-out rows are of the fold that no adapter sees; the cosines are taken where the static run ended.
     """
     torch.set_num_threads(run.threads)
-    small = _small(config, rows)
+    small = small_stage(config, rows)
     compared, base = Compared.of(small, run), load_rounded(small)
     everything = np.ones(len(compared.examples), dtype=np.bool_)
     texts = read_texts(base, compared.examples, small.adapter, runs=run.runs, threads=run.threads, shared=everything)
@@ -47,7 +55,7 @@ def compare_balances(config: ModerationConfig, run: Run, *, rows: int = ROWS) ->
     logits: dict[str, NDArray[np.float32]] = {}
     for name in BALANCES:
         stage = dataclasses.replace(small, adapter=dataclasses.replace(small.adapter, balance=name))
-        folder = run.runs / f"balance-{name}-{stage_key(base.sha256, stage, compared)}"
+        folder = run.runs / f"balance-{name}-{stage_key(base.identity, stage, compared)}"
         trained[name], logits[name] = train_and_score(compared, texts, stage, folder=folder, threads=run.threads)
         log.info("balance", strategy=name)
     gradients = head_gradients(trained[STATIC], learnt_rows(compared, texts, small), small)
@@ -62,15 +70,6 @@ def compare_balances(config: ModerationConfig, run: Run, *, rows: int = ROWS) ->
     }
     write_json(run.out, report)
     return report
-
-
-def _small(config: ModerationConfig, rows: int) -> ModerationConfig:
-    """Return the configuration of the comparison."""
-    return dataclasses.replace(
-        config,
-        adapter=dataclasses.replace(config.adapter, rows=rows, ad_repeats=1, balance=STATIC),
-        data=dataclasses.replace(config.data, disguised_copies=0),
-    )
 
 
 def _strategies(logits: Mapping[str, NDArray[np.float32]], compared: Compared) -> dict[str, Any]:

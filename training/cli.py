@@ -17,6 +17,7 @@ from training.bench_graphs import write_bench_graphs
 from training.config import ModerationConfig, load_config
 from training.encoder import EncoderRun, train_encoder
 from training.encoder_config import EncoderConfig
+from training.layers import ROWS as LAYER_ROWS
 from training.layers import compare_layers
 from training.moderation import Run, train_moderation
 from training.perspective import PerspectiveRun, train_perspective
@@ -106,16 +107,19 @@ def layers(
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("eval/reports/layers.json"),
     runs: Runs = Path("runs"),
     counts: Annotated[str, typer.Option(help="Numbers of upper layers m to compare.")] = "1,2,3",
+    rows: Annotated[
+        int, typer.Option(min=1, help="Public rows learnt from; our own ads come on top, once.")
+    ] = LAYER_ROWS,
     threads: Threads = CORES,
 ) -> None:
-    """Compare how well an adapter on the upper 1, 2 and 3 layers does on held-out rows: a quarter of an hour each."""
+    """Compare how well an adapter on the upper 1, 2 and 3 layers does on held-out rows: minutes each."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     if data is None:
         raise ValueError("no data folder: name it with --data or WARDLINE_DATA (training/data/README.md)")
     if not all(count.strip().isdecimal() and int(count) for count in counts.split(",")):
         raise ValueError(f"--counts: found {counts!r}, allowed whole numbers from 1, such as 1,2,3")
     run = Run(data=data, out=out, runs=runs, threads=threads)
-    compare_layers(load_config(config, ModerationConfig), run, [int(count) for count in counts.split(",")])
+    compare_layers(load_config(config, ModerationConfig), run, [int(count) for count in counts.split(",")], rows=rows)
     typer.echo(f"report -> {out}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from eval.metrics.bootstrap import bootstrap_interval
 from eval.metrics.multilabel import average_precision
 from training.adapter import Rows, TrainedAdapter, sample_rows, train_adapter
 from training.base_model import load_rounded
-from training.config import ModerationConfig
+from training.config import BALANCES, ModerationConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of, load_examples
 from training.moderation import Run
 from training.sampling import weigh
@@ -29,8 +30,20 @@ HELD_OUT_ROWS = 12_000
 ENOUGH = 10
 """Positives, and negatives, below which a head is not counted."""
 
+STATIC = BALANCES[0]
+"""The balance that the others are held against."""
+
 Statistic = Callable[[NDArray[np.int64]], float]
 """Weights `[n]` of rows -> a value."""
+
+
+def small_stage(config: ModerationConfig, rows: int) -> ModerationConfig:
+    """Return the configuration of a comparison: `rows` public rows, our own ads once, no disguised copies, static."""
+    return dataclasses.replace(
+        config,
+        adapter=dataclasses.replace(config.adapter, rows=rows, ad_repeats=1, balance=STATIC),
+        data=dataclasses.replace(config.data, disguised_copies=0),
+    )
 
 
 @dataclass(frozen=True)
@@ -100,10 +113,10 @@ def learnt_rows(compared: Compared, texts: Texts, config: ModerationConfig) -> R
     return Rows(texts.branch(compared.sample), weighted)
 
 
-def stage_key(base_sha256: str, config: ModerationConfig, compared: Compared) -> str:
+def stage_key(base: str, config: ModerationConfig, compared: Compared) -> str:
     """Return a short hash of what a first stage depends on: one of another run must not be taken for it."""
     drawn = compared.examples.take(compared.sample)
-    digest = hashlib.sha256(f"{base_sha256}|{config.adapter}|{config.heads}|{config.seed}".encode())
+    digest = hashlib.sha256(f"{base}|{config.adapter}|{config.heads}|{config.seed}".encode())
     for text in drawn.texts:
         digest.update(text.encode("utf-8", "replace") + b"\0")
     digest.update(drawn.targets.tobytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.bench import branches_page
+from eval.bench import branches_page, layers_page
 from eval.bench.load_page import load_section
 from eval.bench.spreads import Part, spread
 from eval.bench.throughput_page import throughput_section
@@ -38,6 +38,7 @@ def page(report: Part) -> str:
         _stacks(document),
         throughput_section(document),
         branches_page.section(document),
+        layers_page.section(document),
         _ratios(document),
         _latency(document),
         load_section(document),

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from eval import serving
 from eval.bench.machine import Machine
 from eval.bench.stacks import HTTP, STACKS, WARDLINE, Stack
 from eval.bench.texts import BenchTexts
-from eval.document import plain
+from eval.document import plain, write_json
 from eval.serving import (
     GRACE_S,
+    LOAD_GRACE_S,
     BenchOptions,
     build_report,
     check_peers,
@@ -45,8 +47,14 @@ LOAD = {
     "levels": [
         {"key": key, "clients": 8, "wanted": len(late), "sent": len(late), "requests_per_s": 50.0,
          "outcomes": {"ok": 10, "status 503": len(late) - 10}, "latency_ms": [20.0] * 10, "late_ms": late,
-         "client_cpu_ms": 0.4, "reopened": 0, "meanwhile": None}
-        for key, late in (("closed-8", [0.0] * 10), ("open", [0.0] * 11))
+         "client_cpu_ms": 0.4, "reopened": 0, "meanwhile": meanwhile, "swap": swap}
+        for key, late, meanwhile, swap in (
+            ("closed-8", [0.0] * 10, None, None),
+            ("open", [0.0] * 11, None, None),
+            ("open-meanwhile", [0.0] * 10, {"took_s": 0.5, "requests": 2, "latency_ms": [20.0] * 2},
+             {"slot": "region:US", "version": "ab12", "instead_of": None, "workers": 2, "added_s": 0.3,
+              "removed_s": 0.2}),
+        )
     ],
     "capacity": 50.0,
     "rate": 35.0,
@@ -186,13 +194,38 @@ def test_the_report_is_written_as_json_and_as_a_page_with_every_section(tmp_path
 
 def test_the_load_is_in_the_report_with_its_targets_and_on_the_page(tmp_path: Path) -> None:
     report = report_of(BenchOptions(rounds=1), under_load=LOAD)
-    assert (report["load"]["requests"], report["load"]["errors"]) == (21, 1)
+    assert (report["load"]["requests"], report["load"]["errors"]) == (31, 1)
     met = {target.name: target.met for target in report["targets"]}
     assert met["p99 under open load, 70% of the capacity"]
-    assert not met["errors in 21 requests under load"]
+    assert not met["errors in 31 requests under load"]
     html = write_bench(report, tmp_path).html.read_text(encoding="utf-8")
     for told in ("Under load", "Throughput beside the peers", "at least 1 x", "at most 100 ms", "status 503: 1"):
         assert told in html
+    assert "region:US@ab12 was added and removed again" in html
+
+
+def test_the_load_is_given_time_for_each_of_its_levels() -> None:
+    """Three closed loops and two open ones."""
+    processes: Any = SimpleNamespace(measure_load=lambda job, **more: {"job": job, **more})
+    options = BenchOptions(load_requests=50, load_limit_s=10)
+    found = serving._measure_load(options, processes, TEXTS, lambda *_: None)
+    assert found["job"] == {"ads": ["one ad", "another"], "requests": 50, "limit_s": 10, "seed": 13}
+    assert (found["workers"], found["timeout_s"]) == (2, 5 * (10 + LOAD_GRACE_S))
+
+
+def test_a_comparison_of_adapted_layers_is_taken_along_where_there_is_one(tmp_path: Path) -> None:
+    compared = {
+        "command": "train layers", "seed": 13, "rank": 8, "n": {"sample": 70, "held_out": 30},
+        "layers": [
+            {"layers": 2, **{side: {"macro_ap": 0.625, "low": 0.5, "high": 0.75} for side in ("ads", "public")}}
+        ],
+    }  # fmt: skip
+    write_json(tmp_path / "layers.json", compared)
+    report = report_of(BenchOptions(rounds=1, layers=tmp_path / "layers.json"))
+    assert report["layers"] == compared
+    (tmp_path / "layers.json").unlink()  # the page is of the document alone
+    assert "<td>2</td><td>.625, 95% .50 to .75</td>" in write_bench(report, tmp_path).html.read_text(encoding="utf-8")
+    assert report_of(BenchOptions(rounds=1, layers=tmp_path / "layers.json"))["layers"] is None
 
 
 def test_peers_that_disagree_are_not_published() -> None:

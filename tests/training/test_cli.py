@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(training.cli, "train_moderation", moderation)
     monkeypatch.setattr(training.cli, "train_encoder", lambda config, run: found.extend([config, run]))
-    monkeypatch.setattr(training.cli, "compare_layers", lambda *given: found.extend(given))
+    monkeypatch.setattr(training.cli, "compare_layers", lambda *given, rows: found.extend([*given, rows]))
     monkeypatch.setattr(training.cli, "compare_balances", lambda *given, rows: found.extend([*given, rows]))
     monkeypatch.delenv("WARDLINE_DATA", raising=False)
     return found
@@ -66,14 +66,15 @@ def test_an_unknown_device_is_refused(asked: list[Any], tmp_path: Path) -> None:
 
 def test_numbers_of_layers_are_compared(asked: list[Any], tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["layers", "--data", str(tmp_path)]).exit_code == 0
-    config, run, counts = asked
-    assert (run.data, run.out, counts) == (tmp_path, Path("eval/reports/layers.json"), [1, 2, 3])
+    config, run, *compared = asked
+    assert (run.data, run.out, compared) == (tmp_path, Path("eval/reports/layers.json"), [[1, 2, 3], 20_000])
     assert config == load_config(CONFIGS / "moderation.yaml", ModerationConfig)
     arguments = ["--out", str(tmp_path / "l.json"), "--runs", str(tmp_path), "--counts", "2, 4", "--threads", "1"]
-    found = CliRunner().invoke(app, ["layers", "--data", str(tmp_path), *arguments])
-    assert (found.exit_code, asked[5]) == (0, [2, 4])
-    assert (asked[4].out, asked[4].runs, asked[4].threads) == (tmp_path / "l.json", tmp_path, 1)
+    found = CliRunner().invoke(app, ["layers", "--data", str(tmp_path), *arguments, "--rows", "50"])
+    assert (found.exit_code, asked[6:]) == (0, [[2, 4], 50])
+    assert (asked[5].out, asked[5].runs, asked[5].threads) == (tmp_path / "l.json", tmp_path, 1)
     assert "report -> " in found.output
+    assert CliRunner().invoke(app, ["layers", "--data", str(tmp_path), "--rows", "0"]).exit_code == 2
 
 
 @pytest.mark.parametrize("counts", ["", "0,1", "1,,2", "two", "-1", "1.5"])

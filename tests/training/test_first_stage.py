@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,17 @@ from sklearn.metrics import average_precision_score
 
 import training.adapter
 import training.first_stage
+from tests.training.conftest import in_held_out_fold, one_word_tells
 from training.base_model import load_rounded
 from training.branch import TokenBranch
 from training.config import HeadsConfig, ModerationConfig
-from training.examples import DISGUISED, HEADS, OWN_ADS, Examples, fold_of
-from training.first_stage import Compared, gains, learnt_rows, scores, stage_key, train_and_score
+from training.examples import DISGUISED, HEADS, OWN_ADS, Examples
+from training.first_stage import Compared, gains, learnt_rows, scores, small_stage, stage_key, train_and_score
 from training.moderation import Run
 from training.sampling import weigh
 
 GAMBLING, HATE = HEADS.index("gambling"), HEADS.index("hate")
-
-
-def examples() -> Examples:
-    """Sixty ads of our own, every third disguised; a hundred open rows; others that nobody may see. One word tells."""
-    n = 200
-    i = np.arange(n)
-    source = np.where(i < 60, OWN_ADS, np.where(i < 160, "posts", np.where(i < 180, "kept", "closed")))
-    targets = np.full((n, len(HEADS)), np.nan, dtype=np.float32)
-    targets[:, GAMBLING] = i % 2
-    targets[:3, HATE] = 1  # too few to be counted
-    return Examples(
-        texts=tuple(f"{('fresh bread and tea', 'win casino bet')[k % 2]} {k}" for k in range(n)),
-        targets=targets,
-        source=source,
-        licence=np.where(source == "closed", "sa", "open"),
-        lang=np.full(n, "en"),
-        kind=np.where(i < 60, np.where(i % 3 == 0, DISGUISED, "clean"), "post"),
-        group=(i // 2).astype(str),
-        region=np.full(n, ""),
-    )
+examples = partial(one_word_tells, ads=60, posts=100)
 
 
 @pytest.fixture
@@ -62,13 +45,19 @@ def drawn(compared: Compared, rows: NDArray[np.intp]) -> list[int]:
     return [int(compared.examples.texts[row].rsplit(" ", 1)[1]) for row in rows]
 
 
-def in_fold(config: ModerationConfig) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = fold_of(examples().group, folds=config.data.folds, seed=config.seed) == 0
-    return found
+def test_a_comparison_reads_our_own_ads_once_and_without_copies(config: ModerationConfig) -> None:
+    given = dataclasses.replace(config, adapter=dataclasses.replace(config.adapter, balance="pcgrad"))
+    assert (given.adapter.ad_repeats, given.data.disguised_copies) == (3, 2)
+    small = small_stage(given, 7)
+    adapter = dataclasses.replace(given.adapter, rows=7, ad_repeats=1, balance="static")
+    assert small == dataclasses.replace(
+        given, adapter=adapter, data=dataclasses.replace(given.data, disguised_copies=0)
+    )
 
 
 def test_the_sample_is_of_other_folds_and_only_of_what_it_may_see(compared: Compared, config: ModerationConfig) -> None:
-    some, seen = examples(), ~in_fold(config)
+    some = examples()
+    seen = ~in_held_out_fold(some, config)
     rows, times = np.unique(drawn(compared, compared.sample), return_counts=True)
     often = dict(zip(rows.tolist(), times.tolist(), strict=True))
     own, copies = some.source == OWN_ADS, some.kind == DISGUISED
@@ -82,7 +71,8 @@ def test_the_sample_is_of_other_folds_and_only_of_what_it_may_see(compared: Comp
 
 
 def test_all_of_the_held_out_fold_is_scored_but_copies(compared: Compared, config: ModerationConfig) -> None:
-    some, held = examples(), in_fold(config)
+    some = examples()
+    held = in_held_out_fold(some, config)
     ads = np.flatnonzero(held & (some.source == OWN_ADS) & (some.kind != DISGUISED)).tolist()
     found = drawn(compared, compared.held)
     assert found[: len(ads)] == ads

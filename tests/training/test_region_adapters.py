@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import training.branch
 import training.region_adapters
 from moderation.classifier import SLOT
 from retrieval_shared.adapters import WEIGHTS
+from tests.training.conftest import Interrupted, Stopping, random_heads
 from training.adapter import Rows, load_peft
 from training.base_model import BaseModel, load_base_model, round_to_int8
-from training.branch import Branch, TokenBranch
+from training.branch import TokenBranch
 from training.config import AdapterConfig, RegionConfig
 from training.examples import HEADS, OWN_ADS, Examples
 from training.heads import PooledHeads
-from training.pooling import pooling_block
 from training.region_adapters import (
     distance,
     parent_of,
@@ -39,33 +38,7 @@ CONFIG = AdapterConfig(layers=1, rank=2, alpha=4, tokens_per_step=64, checkpoint
 REGION = RegionConfig(epochs=3, learning_rate=0.02, parent_weight=0.0)
 SEED = 5
 
-
-class Interrupted(Exception):
-    """Stops a run as a power cut would."""
-
-
-@dataclass
-class Stopping:
-    """A branch that is cut off after some steps."""
-
-    branch: Branch
-    left: int
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.branch.lengths
-
-    def read(self, model: nn.Module, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.left:
-            raise Interrupted
-        self.left -= 1
-        return self.branch.read(model, rows)
-
-
-@pytest.fixture(autouse=True)
-def single(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compute in float32 on every processor."""
-    monkeypatch.setattr(training.branch, "HALF", False)
+pytestmark = pytest.mark.usefixtures("in_float32")
 
 
 def examples(regions: list[str], sources: list[str] | None = None) -> Examples:
@@ -173,13 +146,10 @@ def rows(base: BaseModel, n: int = 24) -> Rows:
 
 @pytest.fixture
 def heads(tiny_base: Path) -> PooledHeads:
-    torch.manual_seed(3)
-    found = PooledHeads(pooling_block(rounded(tiny_base).model), len(HEADS), hidden=8, rank=2, alpha=4)
+    found = random_heads(rounded(tiny_base).model)
     with torch.no_grad():
-        for value in found.lora.values():
-            value.normal_(std=0.2)
         found.judge.bias.zero_()
-    return found.eval()
+    return found
 
 
 @dataclass(frozen=True)

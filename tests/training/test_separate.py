@@ -12,18 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import training.branch
 import training.separate
 from retrieval_shared.adapters import WEIGHTS
 from retrieval_shared.batching import token_budget_batches
+from tests.training.conftest import Interrupted, Stopping, random_heads
 from training.adapter import Rows, load_peft
 from training.base_model import BaseModel, load_rounded
-from training.branch import Branch, TokenBranch
+from training.branch import TokenBranch
 from training.config import ModerationConfig, RegionConfig
 from training.examples import HEADS
 from training.heads import PooledHeads
 from training.loop import LoopConfig, run_steps
-from training.pooling import pooling_block
 from training.sampling import Weighted
 from training.separate import separate_logits
 
@@ -32,33 +31,7 @@ HELD = ("win", "fresh bread and tea every morning", "casino", "tea", "free bet n
 """Of several lengths, so that they are read in another order."""
 BETS = np.array([1, 0, 1, 0, 1, 0])
 
-
-class Interrupted(Exception):
-    """Stops a run as a power cut would."""
-
-
-@dataclass
-class Stopping:
-    """A branch that is cut off after some steps."""
-
-    branch: Branch
-    left: int
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.branch.lengths
-
-    def read(self, model: nn.Module, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.left:
-            raise Interrupted
-        self.left -= 1
-        return self.branch.read(model, rows)
-
-
-@pytest.fixture(autouse=True)
-def single(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compute in float32 on every processor."""
-    monkeypatch.setattr(training.branch, "HALF", False)
+pytestmark = pytest.mark.usefixtures("in_float32")
 
 
 @dataclass(frozen=True)
@@ -97,12 +70,7 @@ def setting(
         regions=RegionConfig(epochs=4),
     )
     base = load_rounded(config)
-    torch.manual_seed(3)
-    heads = PooledHeads(pooling_block(base.model), len(HEADS), hidden=8, rank=2, alpha=4).eval()
-    with torch.no_grad():
-        for value in heads.lora.values():
-            value.normal_(std=0.2)
-    return Setting(config, base, heads, tiny_adapter, tmp_path)
+    return Setting(config, base, random_heads(base.model), tiny_adapter, tmp_path)
 
 
 def test_it_starts_as_the_encoder_under_the_moderation_adapter(
