@@ -1,6 +1,7 @@
 """The service under load, a process of its own: clients that wait for their answers, then requests by a clock.
 
-Closed loops of several sizes find what the service can take; an open loop then brings a share of it, at random times.
+Closed loops of several sizes find what the service can take; an open loop then brings a share of it, at random times,
+and once more while an adapter is swapped.
 The clients share the machine with the service, so that what they cost is measured, too.
 """
 
@@ -14,6 +15,7 @@ from eval.bench.connections import spread_over, worker_at
 from eval.bench.http_client import OK, Client, is_flagged, outcome_of
 from eval.bench.loops import Ran, poisson_arrivals, run_clients
 from eval.bench.request import single_bodies
+from eval.bench.swap import swapping
 from eval.peers.measure import Figures, Job, run
 from retrieval_shared.errors import WardlineError
 
@@ -29,28 +31,28 @@ REGIONS = ("US", "DE", "ID")
 WARM_UP = 2
 """Requests on each connection before the clock starts."""
 OPEN, SWAPPED = "open", "open-meanwhile"
-"""Keys of the open loops."""
+"""Keys of the open loops; in the middle of the second an adapter is swapped."""
+LEVELS = len(CLIENTS) + 2
+"""Closed and open loops."""
 
 
-def measure(job: Job, *, during: Callable[[], object] | None = None) -> Figures:
+def measure(job: Job) -> Figures:
     """Return the figures of every level, and what the service can take.
 
     Args:
         job: `port` and `workers` (processes) of the service, `ads` (sent in turn), `requests` of each level, `limit_s`
-            (no request of a level is sent later), `seed` of the arrivals.
-        during: called once in the middle of one more open loop, which comes by the same clock; a swap of an adapter,
-            say.
+            (no request of a level is sent later), `seed` of the arrivals; `adapters` and `bundle` for `swapping`.
 
     Raises:
-        WardlineError: no request of a level was decided, or a worker cannot be reached.
+        WardlineError: no request of a level was decided, a worker cannot be reached, or it does not follow the swap.
     """
     opened = {str(clients): as_opened(job, clients) for clients in CLIENTS}
     levels = [measure_level(job, f"closed-{clients}", clients=clients) for clients in CLIENTS]
     capacity = max(each["requests_per_s"] for each in levels)
     arrivals = arrivals_within(job, rate=SHARE * capacity)
     levels.append(measure_level(job, OPEN, clients=OPEN_CLIENTS, arrivals=arrivals))
-    if during is not None:
-        levels.append(measure_level(job, SWAPPED, clients=OPEN_CLIENTS, arrivals=arrivals, during=during))
+    with swapping(job) as swap:
+        levels.append(measure_level(job, SWAPPED, clients=OPEN_CLIENTS, arrivals=arrivals, during=swap))
     return {"levels": levels, "capacity": capacity, "rate": SHARE * capacity, "as_opened": opened}
 
 
@@ -66,16 +68,24 @@ def measure_level(
     *,
     clients: int,
     arrivals: Sequence[float] | None = None,
-    during: Callable[[], object] | None = None,
+    during: Callable[[], Figures] | None = None,
 ) -> Figures:
     """Return the figures of one run of clients, their connections spread evenly over the workers.
 
+    Args:
+        job: what `measure` is given.
+        key: names the run.
+        clients: how many.
+        arrivals: when requests are due (None: as soon as a client is free).
+        during: called once in the middle; `swap` among the figures is what it returns, None without.
+
     Raises:
-        WardlineError: no request was decided.
+        WardlineError: no request was decided, or what `during` raises.
     """
     n = int(job["requests"]) if arrivals is None else len(arrivals)
     bodies = single_bodies(job["ads"], n=n, explain="none", run=key, regions=REGIONS)
     connections = _spread(job, clients)
+    swaps: list[Figures] = []
     try:
         for i, connection in enumerate(connections):
             _warm_up(connection, job["ads"], run=f"{key}-w{i}")
@@ -85,7 +95,7 @@ def measure_level(
             bodies,
             limit_s=float(job["limit_s"]),
             arrivals=arrivals,
-            during=during,
+            during=None if during is None else lambda: swaps.append(during()),
         )
         cpu_s = time.process_time() - before
     finally:
@@ -93,7 +103,7 @@ def measure_level(
             connection.close()
     reopened = sum(connection.connections - 1 for connection in connections)
     return {"key": key, "clients": clients, **figures_of(ran, wanted=int(job["requests"]), cpu_s=cpu_s),
-            "reopened": reopened}  # fmt: skip
+            "reopened": reopened, "swap": swaps[0] if swaps else None}  # fmt: skip
 
 
 def figures_of(ran: Ran, *, wanted: int, cpu_s: float) -> Figures:
@@ -110,8 +120,9 @@ def figures_of(ran: Ran, *, wanted: int, cpu_s: float) -> Figures:
     meanwhile = None
     if ran.during_s is not None:
         begun, ended = ran.during_s
-        touched = [each.latency_ms for each in decided if each.due_s <= ended and each.ended_s >= begun]
-        meanwhile = {"took_s": ended - begun, "latency_ms": touched}
+        touched = [each for each in ran.sent if each.due_s <= ended and each.ended_s >= begun]
+        latencies = [each.latency_ms for each in touched if each.outcome == OK]
+        meanwhile = {"took_s": ended - begun, "requests": len(touched), "latency_ms": latencies}
     return {
         "wanted": wanted,
         "sent": len(ran.sent),

@@ -78,5 +78,13 @@ def _memory(memory: Part) -> str:
 
 
 def _meanwhile(found: Part) -> str:
+    """Return what was swapped, how long it took, and how the requests fared whose way it crossed."""
+    swap = found["swap"]
+    place = f" in the place of {swap['slot']}@{swap['instead_of']}" if swap["instead_of"] else ""
     worst = "" if found["p99_ms"] is None else f", p99 {found['p99_ms']:.1f} ms, longest {found['max_ms']:.1f} ms"
-    return f"The swap took {found['took_s']:.2f} s; {found['requests']} requests were on their way meanwhile{worst}."
+    return (
+        f"In the middle of the last level {swap['slot']}@{swap['version']} was added{place} and removed again. Until "
+        f"all {swap['workers']} workers had looked and listed what they serve, adding took {swap['added_s']:.2f} s and "
+        f"removing {swap['removed_s']:.2f} s. {found['requests']} requests were on their way during these "
+        f"{found['took_s']:.2f} s, {found['errors']} errors{worst}."
+    )

@@ -56,9 +56,11 @@ def level_record(level: Part) -> dict[str, Any]:
         touched = level["meanwhile"]["latency_ms"]
         record["meanwhile"] = {
             "took_s": level["meanwhile"]["took_s"],
-            "requests": len(touched),
+            "requests": level["meanwhile"]["requests"],
+            "errors": level["meanwhile"]["requests"] - len(touched),
             "p99_ms": percentile(touched, 0.99) if touched else None,
             "max_ms": max(touched, default=None),
+            "swap": level["swap"],
         }
     return record
 
@@ -68,7 +70,7 @@ def title_of(level: Part) -> str:
     if level["key"] == OPEN:
         return f"open loop, {SHARE:.0%} of the capacity"
     if level["key"] == SWAPPED:
-        return "the same, with a swap meanwhile"
+        return "the same, an adapter swapped meanwhile"
     return f"closed loop, {level['clients']} client{'s' * (level['clients'] > 1)}"
 
 

@@ -68,6 +68,11 @@ class Processes:
     pythons: Mapping[Environment, Path] = field(default_factory=dict)
     """Interpreter of each of the peers' environments; none when no peer is measured."""
 
+    @property
+    def adapters(self) -> Path:
+        """Return the folder of the store that a service follows."""
+        return self.folder / "adapters"
+
     def measure(self, stack: Stack, job: Job, timeout_s: float) -> Figures:
         """Return the figures of one stack.
 
@@ -120,7 +125,13 @@ class Processes:
         """
         with self.serving(workers=workers, timeout_s=timeout_s) as served:
             loaded = [resident_mb(worker) for worker in served.workers]
-            given = {**job, "port": served.port, "workers": list(served.workers)}
+            given = {
+                **job,
+                "port": served.port,
+                "workers": list(served.workers),
+                "adapters": str(self.adapters),
+                "bundle": str(self.bundle),
+            }
             left = timeout_s - (time.monotonic() - served.started)
             figures = self.run("eval.bench.load", given, timeout_s=left)
             after = [resident_mb(worker) for worker in served.workers]
@@ -136,7 +147,7 @@ class Processes:
         port, start = free_port(), time.monotonic()
         command = [sys.executable, str(ROOT / "wardline.py"), "serve", "--host", LOOPBACK, "--port", str(port)]
         own = {
-            "WARDLINE_ADAPTERS": str(self.folder / "adapters"),
+            "WARDLINE_ADAPTERS": str(self.adapters),
             "WARDLINE_BUNDLE": str(self.bundle),
             "WARDLINE_DATABASE": self._database("service"),
         }

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from eval.bench import load
-from eval.bench.load import REGIONS, arrivals_within, as_opened, figures_of, measure, measure_level
+from eval.bench.load import LEVELS, REGIONS, arrivals_within, as_opened, figures_of, measure, measure_level
 from eval.bench.loops import Ran, Sent
 from eval.peers.measure import Figures, Job
 from retrieval_shared.errors import WardlineError
 
+SWAP = object()
+"""Known again by its identity."""
 DECIDED = {"status": "ok", "degraded": False, "decisions": [{"entries": []}] * 3}
 
 
@@ -78,7 +81,7 @@ def test_a_closed_loop_sends_each_request_once_for_every_region(port: int, items
     assert (found["key"], found["clients"], found["wanted"], found["sent"]) == ("closed-4", 4, 20, 20)
     assert found["outcomes"] == {"ok": 20}
     assert len(found["latency_ms"]) == 20
-    assert found["reopened"] == 0
+    assert (found["reopened"], found["meanwhile"], found["swap"]) == (0, None, None)
     assert found["requests_per_s"] == pytest.approx(20 / found["wall_s"])
     assert len({item["id"] for item in items} - {item["id"] for item in sent}) == 8  # two on each connection before
 
@@ -94,6 +97,13 @@ def test_a_service_that_decides_nothing_is_not_measured(port: int) -> None:
         measure_level(job_for(port, "cannot"), "closed-1", clients=1)
     with pytest.raises(WardlineError, match=r"no request was decided: \{'status 503': 20\}"):
         measure_level(job_for(port, "refuse"), "closed-1", clients=1)
+
+
+def test_what_happens_in_the_middle_is_told_with_the_figures(port: int) -> None:
+    found = measure_level(job_for(port, "tea"), "open", clients=2, arrivals=[0.0] * 4, during=lambda: {"slot": "one"})
+    assert found["swap"] == {"slot": "one"}
+    assert found["meanwhile"]["took_s"] >= 0
+    assert found["meanwhile"]["requests"] == len(found["meanwhile"]["latency_ms"])  # all were decided
 
 
 def test_connections_are_counted_where_the_system_puts_them(port: int) -> None:
@@ -116,10 +126,13 @@ def test_figures_of_a_run_are_those_of_decided_requests() -> None:
 
 
 def test_requests_that_a_swap_touched_are_those_on_their_way_meanwhile() -> None:
-    """The swap is from 2 to 3 s: the first answer came before it, the last request was due after it."""
-    sent = (Sent(0, 0, 1, "ok"), Sent(1, 1, 2.5, "ok"), Sent(2.2, 2.2, 2.4, "ok"), Sent(4, 4, 5, "ok"))
-    found = figures_of(Ran(sent, (2.0, 3.0)), wanted=4, cpu_s=0.0)
-    assert found["meanwhile"]["took_s"] == 1.0
+    """The swap is from 2 to 3 s: the first answer came before it, the last request was due after it; one is refused."""
+    sent = (
+        Sent(0, 0, 1, "ok"), Sent(1, 1, 2.5, "ok"), Sent(2.2, 2.2, 2.4, "ok"), Sent(2.5, 2.5, 3.5, "status 503"),
+        Sent(4, 4, 5, "ok"),
+    )  # fmt: skip
+    found = figures_of(Ran(sent, (2.0, 3.0)), wanted=5, cpu_s=0.0)
+    assert (found["meanwhile"]["took_s"], found["meanwhile"]["requests"]) == (1.0, 3)
     assert found["meanwhile"]["latency_ms"] == pytest.approx([1_500, 200])
 
 
@@ -142,28 +155,38 @@ def levels(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def level(
         _: Job, key: str, *, clients: int, arrivals: Sequence[float] | None = None, during: object = None
     ) -> Figures:
-        asked.append({"key": key, "clients": clients, "arrivals": arrivals, "during": during})
+        asked.append({"key": key, "clients": clients, "arrivals": arrivals, "during": during, "ready": bool(ready)})
         return {"key": key, "requests_per_s": min(100.0, 10.0 * clients)}
 
+    ready: list[Job] = []
+
+    @contextmanager
+    def swapping(job: Job) -> Iterator[object]:
+        ready.append(job)
+        yield SWAP
+        ready.clear()
+
     monkeypatch.setattr(load, "measure_level", level)
+    monkeypatch.setattr(load, "swapping", swapping)
     monkeypatch.setattr(load, "as_opened", lambda _, clients: [clients, 0])
     return asked
 
 
 def test_the_open_loop_brings_a_share_of_what_the_fastest_closed_loop_took(levels: list[dict[str, Any]]) -> None:
     found = measure({"requests": 5_000, "limit_s": 600.0, "seed": 5})
-    assert [each["key"] for each in levels] == ["closed-1", "closed-8", "closed-32", "open"]
-    assert [each["clients"] for each in levels] == [1, 8, 32, 32]
+    assert [each["key"] for each in levels] == ["closed-1", "closed-8", "closed-32", "open", "open-meanwhile"]
+    assert [each["clients"] for each in levels] == [1, 8, 32, 32, 32]
+    assert len(found["levels"]) == LEVELS
     assert (found["capacity"], found["rate"]) == (100.0, 70.0)
-    due = levels[-1]["arrivals"]
+    due = levels[-2]["arrivals"]
     assert len(due) == 5_000
     assert 5_000 / due[-1] == pytest.approx(70.0, rel=4 / 5_000**0.5)
     assert found["as_opened"] == {"1": [1, 0], "8": [8, 0], "32": [32, 0]}
 
 
 def test_a_swap_comes_in_an_open_loop_of_its_own_by_the_same_clock(levels: list[dict[str, Any]]) -> None:
-    swap: Callable[[], object] = lambda: None  # noqa: E731 - known again by its identity
-    measure({"requests": 50, "limit_s": 600.0, "seed": 5}, during=swap)
-    steady, swapped = levels[-2:]
-    assert (swapped["key"], swapped["during"], steady["during"]) == ("open-meanwhile", swap, None)
+    measure({"requests": 50, "limit_s": 600.0, "seed": 5})
+    *others, steady, swapped = levels
+    assert (swapped["key"], swapped["during"], swapped["ready"]) == ("open-meanwhile", SWAP, True)
+    assert not any(each["during"] or each["ready"] for each in (*others, steady))
     assert swapped["arrivals"] == steady["arrivals"]

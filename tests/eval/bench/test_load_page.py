@@ -65,11 +65,26 @@ def test_a_level_that_ran_out_of_time_says_how_many_it_wanted() -> None:
 
 
 def test_a_swap_meanwhile_is_told() -> None:
-    found = {"took_s": 0.254, "requests": 20, "p99_ms": 95.0, "max_ms": 99.0}
-    told = "The swap took 0.25 s; 20 requests were on their way meanwhile, p99 95.0 ms, longest 99.0 ms."
-    assert told in text_of(load(level(meanwhile=found)))
-    nobody = {"took_s": 0.254, "requests": 0, "p99_ms": None, "max_ms": None}
-    assert "0 requests were on their way meanwhile." in text_of(load(level(meanwhile=nobody)))
+    swap = {
+        "slot": "region:US", "version": "ba8f95d6f4b1", "instead_of": "a7578bf5e4f7", "workers": 2, "added_s": 0.2,
+        "removed_s": 0.038,
+    }  # fmt: skip
+    found = {"took_s": 0.254, "requests": 20, "errors": 1, "p99_ms": 95.0, "max_ms": 99.0, "swap": swap}
+    text = text_of(load(level(meanwhile=found)))
+    assert "region:US@ba8f95d6f4b1 was added in the place of region:US@a7578bf5e4f7 and removed again." in text
+    assert "Until all 2 workers had looked and listed what they serve, adding took 0.20 s and removing 0.04 s." in text
+    assert "20 requests were on their way during these 0.25 s, 1 errors, p99 95.0 ms, longest 99.0 ms." in text
+
+
+def test_a_swap_that_nobody_met_and_that_took_no_place_is_told() -> None:
+    swap = {
+        "slot": "region:US", "version": "ba8f95d6f4b1", "instead_of": None, "workers": 2, "added_s": 0.2,
+        "removed_s": 0.038,
+    }  # fmt: skip
+    nobody = {"took_s": 0.254, "requests": 0, "errors": 0, "p99_ms": None, "max_ms": None, "swap": swap}
+    text = text_of(load(level(meanwhile=nobody)))
+    assert "region:US@ba8f95d6f4b1 was added and removed again." in text
+    assert "0 requests were on their way during these 0.25 s, 0 errors." in text
 
 
 def test_without_load_it_says_so() -> None:

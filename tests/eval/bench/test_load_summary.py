@@ -22,6 +22,7 @@ def level(key: str, latencies: list[float], *, errors: int = 0, **more: Any) -> 
         "client_cpu_ms": 0.4,
         "reopened": 0,
         "meanwhile": None,
+        "swap": None,
     } | more
 
 
@@ -55,10 +56,17 @@ def test_errors_are_what_was_sent_and_not_decided_by_kind() -> None:
 
 
 def test_what_a_swap_touched_has_figures_of_its_own() -> None:
-    record = level_record(level("open-meanwhile", MILLISECONDS, meanwhile={"took_s": 0.5, "latency_ms": [9.0, 30.0]}))
-    assert record["meanwhile"] == {"took_s": 0.5, "requests": 2, "p99_ms": 30.0, "max_ms": 30.0}
-    nobody = level_record(level("open-meanwhile", [5.0], meanwhile={"took_s": 0.5, "latency_ms": []}))
-    assert nobody["meanwhile"] == {"took_s": 0.5, "requests": 0, "p99_ms": None, "max_ms": None}
+    swap = {"slot": "region:US", "version": "a" * 12}
+    touched = {"took_s": 0.5, "requests": 5, "latency_ms": [9.0, 30.0]}
+    record = level_record(level("open-meanwhile", MILLISECONDS, meanwhile=touched, swap=swap))
+    assert record["title"] == "the same, an adapter swapped meanwhile"
+    quick = {"p99_ms": 30.0, "max_ms": 30.0}
+    assert record["meanwhile"] == {"took_s": 0.5, "requests": 5, "errors": 3, **quick, "swap": swap}
+    nobody = level_record(
+        level("open-meanwhile", [5.0], meanwhile={"took_s": 0.5, "requests": 0, "latency_ms": []}, swap=swap)
+    )
+    none = {"p99_ms": None, "max_ms": None}
+    assert nobody["meanwhile"] == {"took_s": 0.5, "requests": 0, "errors": 0, **none, "swap": swap}
 
 
 def test_the_summary_counts_over_all_levels() -> None:
@@ -76,6 +84,7 @@ def test_the_open_loops_p99_must_stay_below_its_limit(p99: float, met: bool) -> 
     assert "101 requests" in whole.name
 
 
-def test_one_error_is_too_many() -> None:
-    _, whole = targets(summary(figures(level("closed-8", [5.0], errors=1), level("open", [5.0]))))
+@pytest.mark.parametrize("key", ["closed-8", "open-meanwhile"])
+def test_one_error_is_too_many_also_where_an_adapter_is_swapped(key: str) -> None:
+    _, whole = targets(summary(figures(level(key, [5.0], errors=1), level("open", [5.0]))))
     assert (whole.value, whole.met) == (1.0, False)

@@ -72,7 +72,8 @@ def test_the_load_runs_against_a_service_of_several_workers_with_their_memory_be
     monkeypatch.setattr(Processes, "serving", serving)
     monkeypatch.setattr(Processes, "run", run)
     found = processes.measure_load({"requests": 20}, workers=2, timeout_s=60.0)
-    assert jobs == [{"requests": 20, "port": 3_000, "workers": [os.getpid()] * 2}]
+    folders = {"adapters": str(processes.folder / "adapters"), "bundle": str(processes.bundle)}
+    assert jobs == [{"requests": 20, "port": 3_000, "workers": [os.getpid()] * 2, **folders}]
     assert found["levels"] == []
     assert [len(found["memory_mb"][name]) for name in ("loaded", "after")] == [2, 2]
 
