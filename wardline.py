@@ -16,6 +16,8 @@ import typer
 from moderation.cli import OneLineErrors
 from moderation.cli import app as moderation_app
 from retrieval_shared.errors import WardlineError
+from retrieval_shared.shared_turns import LINE_VARIABLE, make_line
+from retrieval_shared.turns import THREADS_VARIABLE, threads_named
 
 ROOT = Path(__file__).resolve().parent
 SERVICE = "service:Wardline"
@@ -85,6 +87,7 @@ def serve(
             **os.environ,
             "BENTOML_DO_NOT_TRACK": "True",
             "BENTOML_CONFIG_OPTIONS": _config(os.environ.get("BENTOML_CONFIG_OPTIONS"), workers),
+            **_turns(f"{host}:{port}", workers),
         },
     )
 
@@ -92,6 +95,13 @@ def serve(
 def _config(given: str | None, workers: int) -> str:
     own = f"services.{SERVICE_NAME}.workers={workers}"
     return f"{given} {own}" if given else own
+
+
+def _turns(name: str, workers: int) -> dict[str, str]:
+    """Return what lets the workers score so many texts at once together, whichever of them has the connection."""
+    threads = threads_named(default=workers)
+    line = make_line(name, threads)
+    return {THREADS_VARIABLE: str(threads)} | ({LINE_VARIABLE: str(line)} if line is not None else {})
 
 
 def _check_port(host: str, port: int) -> None:

@@ -49,7 +49,7 @@ from moderation.settings import Settings
 from moderation.signal_sources import SignalSources
 from moderation.thresholds import Thresholds
 from retrieval_shared.adapter_store import AdapterStore
-from retrieval_shared.onnx_encoder import threads_named
+from retrieval_shared.turns import threads_named
 
 log = structlog.get_logger()
 A = TypeVar("A")

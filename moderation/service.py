@@ -37,6 +37,7 @@ from moderation.rule_routes import rule_router
 from moderation.settings import Settings
 from retrieval_shared.bundle import load_bundle
 from retrieval_shared.errors import WardlineError
+from retrieval_shared.shared_turns import remove_named_line
 
 # Wardline sends nothing home. `bentoml serve` has asked, and remembers the answer, before it imports this file.
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
@@ -156,8 +157,9 @@ class ModerationHost:
 
     @bentoml.on_shutdown
     def close(self) -> None:
-        """Lets running requests end."""
+        """Lets running requests end, and leaves nothing behind: workers start and end together."""
         self.moderation.close()
+        remove_named_line()
 
 
 @bentoml.service(name="wardline-moderation", **SERVICE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ from retrieval_shared.bundle import ADAPTERS, BASE_WEIGHTS, GRAPH, HEADS, TOKENI
 from retrieval_shared.chunking import chunk_spans
 from retrieval_shared.errors import AdapterError, BundleError, ScoringError
 from retrieval_shared.head import Heads, read_heads
-from retrieval_shared.turns import Turns
+from retrieval_shared.shared_turns import turns_named
+from retrieval_shared.turns import threads_named
 
 CHUNK_OVERLAP = 32
 """Tokens that two neighbouring chunks of a long text share."""
@@ -77,8 +77,8 @@ class OnnxEncoder:
 
         Args:
             bundle: a verified bundle.
-            threads: batches read at the same time, one core each, by all callers together; None takes
-                `WARDLINE_THREADS` from the environment, else 1.
+            threads: batches read at the same time, one core each, by all callers together, and by all workers where
+                `serve` started them; None takes `WARDLINE_THREADS` from the environment, else 1.
 
         Raises:
             ValueError: `WARDLINE_THREADS` is no whole number from 1.
@@ -112,7 +112,7 @@ class OnnxEncoder:
         self._prefix, self._suffix = _special_ids(self._tokenizer)
         threads = threads or threads_named()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
-        self._turns = Turns(threads)
+        self._turns = turns_named(threads)
         self.max_tokens = bundle.manifest.max_tokens
 
     @property
@@ -295,18 +295,6 @@ def _check_heads(heads: Heads, session: onnxruntime.InferenceSession) -> None:
     for name, value in heads.inputs.items():
         if value.shape != shapes.get(name):
             raise AdapterError(f"heads: {name} is {value.shape}, the graph expects {shapes.get(name)}")
-
-
-def threads_named() -> int:
-    """Return what `WARDLINE_THREADS` says, 1 where it says nothing.
-
-    Raises:
-        ValueError: it says no whole number from 1.
-    """
-    named = os.environ.get("WARDLINE_THREADS") or "1"
-    if not named.isdecimal() or int(named) < 1:
-        raise ValueError(f"WARDLINE_THREADS: found {named!r}, allowed a whole number from 1")
-    return int(named)
 
 
 def _special_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:

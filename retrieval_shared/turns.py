@@ -1,11 +1,26 @@
-"""Turns: so many at once, and who came first goes first."""
+"""Turns: so many texts are scored at once, and who came first goes first."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+THREADS_VARIABLE = "WARDLINE_THREADS"
+
+
+def threads_named(default: int = 1) -> int:
+    """Return how many texts `WARDLINE_THREADS` lets be scored at once, `default` where it says nothing.
+
+    Raises:
+        ValueError: it says no whole number from 1.
+    """
+    named = os.environ.get(THREADS_VARIABLE) or str(default)
+    if not named.isdecimal() or int(named) < 1:
+        raise ValueError(f"{THREADS_VARIABLE}: found {named!r}, allowed a whole number from 1")
+    return int(named)
 
 
 class Turns:

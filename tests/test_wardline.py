@@ -142,6 +142,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collects what `serve` would become, in place of becoming it."""
     calls: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    monkeypatch.setattr(wardline, "make_line", lambda *_: None)  # nobody would remove it
     return calls
 
 
@@ -162,6 +163,42 @@ def test_serve_becomes_bentoml_with_telemetry_off(started: list[Any], monkeypatc
     assert command[-4:] == ["--host", "127.0.0.1", "--port", str(port)]
     assert environment["BENTOML_DO_NOT_TRACK"] == "True"
     assert environment["BENTOML_CONFIG_OPTIONS"] == "services.wardline.workers=2"
+
+
+@pytest.mark.parametrize(("named", "at_once"), [("", 2), ("3", 3)])
+def test_workers_take_turns_in_one_line(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, named: str, at_once: int
+) -> None:
+    made: list[tuple[str, int]] = []
+
+    def make_line(*line: Any) -> int:  # noqa: ANN401
+        made.append(line)
+        return 77
+
+    monkeypatch.setattr(wardline, "make_line", make_line)
+    monkeypatch.setenv("WARDLINE_THREADS", named)
+    port = free_port()
+    assert run("serve", "--port", str(port), "--workers", "2").exit_code == 0
+    [(_, _, environment)] = started
+    assert made == [(f"127.0.0.1:{port}", at_once)]
+    assert (environment["WARDLINE_TURNS"], environment["WARDLINE_THREADS"]) == ("77", str(at_once))
+
+
+def test_without_a_line_each_worker_has_its_own(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wardline, "make_line", lambda *_: None)
+    monkeypatch.delenv("WARDLINE_TURNS", raising=False)
+    run("serve", "--port", str(free_port()))
+    assert "WARDLINE_TURNS" not in started[0][2]
+
+
+def test_threads_that_are_no_number_are_refused_before_anything_starts(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDLINE_THREADS", "many")
+    result = run("serve", "--port", str(free_port()))
+    assert result.exit_code == 2
+    assert "WARDLINE_THREADS: found 'many', allowed a whole number from 1" in result.output
+    assert not started
 
 
 def test_serve_keeps_the_users_own_options(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

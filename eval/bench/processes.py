@@ -150,6 +150,7 @@ class Processes:
             "WARDLINE_ADAPTERS": str(self.adapters),
             "WARDLINE_BUNDLE": str(self.bundle),
             "WARDLINE_DATABASE": self._database("service"),
+            "WARDLINE_THREADS": str(workers),  # a core each
         }
         with self._started([*command, "--workers", str(workers)], name="service", own=own) as process:
             self._await_ready(process, port, deadline=start + timeout_s)
