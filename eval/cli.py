@@ -188,7 +188,7 @@ def serving(
     explained: Annotated[int, typer.Option(help="Single texts with evidence, per round.")] = 100,
     rounds: Annotated[int, typer.Option(help="Rounds, unless the time runs out before.")] = 3,
     limit_s: Annotated[int, typer.Option(help="No round starts that would not end in so many seconds.")] = 1_200,
-    load_requests: Annotated[int, typer.Option(help="Requests of each of the four levels of the load.")] = 2_000,
+    load_requests: Annotated[int, typer.Option(help="Requests of each of the five levels of the load.")] = 4_000,
     load_limit_s: Annotated[int, typer.Option(help="Seconds after which a level of the load sends no more.")] = 120,
     peers: Annotated[bool, typer.Option(help="Measure other stacks too, in environments of their own.")] = True,
     load: Annotated[bool, typer.Option(help="Measure the service under load too, with many clients at once.")] = True,

@@ -85,7 +85,7 @@ class BenchOptions:
     """Rounds, unless the time runs out before."""
     limit_s: int = 1_200
     """Seconds after which no round starts that would not end in time; environments and load are not counted."""
-    load_requests: int = 2_000
+    load_requests: int = 4_000
     """Requests of each level of the load."""
     load_limit_s: int = 120
     """Seconds after which a level sends no more."""
