@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eval import plots
 from eval.page import Section, SectionBuilder, interval, number
 from eval.sections.cells import Part, signed
@@ -62,16 +64,29 @@ def regions(report: Part) -> Section:
             rows.append([slot, each["parent"], "too few labels of both kinds", *[""] * 7])
     built.table(
         ["slot", "parent", "head", "positives / negatives", "AP, moderation", "AP, parent", "AP, own",
-         "gain over moderation", "AP and gain, separate model", "recall at precision .9"],
+         "gain over moderation", "AP and gain, separate model", "recall at precision .9: moderation / own / separate"],
         rows,
         caption="Rows of the held-out fold, which neither adapters nor these heads have seen; 95% intervals by paired "
         "bootstrap over groups. Separate model: all weights of an encoder and of heads for one region, trained on the "
         "same rows; the gain is the adapter's over it.",
     )  # fmt: skip
+    if over := [scores["over_separate"] for each in found.values() for scores in each["heads"].values()
+                if "over_separate" in scores]:  # fmt: skip
+        built.text(_beside_separate(over))
     return built.figure(
         plots.bars(labels, series, name="regions", x="average precision"),
         caption="Average precision on a region's held-out rows, under the moderation adapter and under its own.",
     ).build()
+
+
+def _beside_separate(gains: Sequence[Part]) -> str:
+    """Return how adapters do beside separate models, over all heads of regions that could be measured."""
+    mean = sum(each["mean"] for each in gains) / len(gains)
+    better, worse = sum(each["low"] > 0 for each in gains), sum(each["high"] < 0 for each in gains)
+    return (
+        f"Over {len(gains)} heads of regions the adapter's average precision is {signed(mean)} above the separate "
+        f"model's on average; beyond doubt (the interval leaves 0) it is better for {better} and worse for {worse}."
+    )
 
 
 def _cells(slot: str, parent: str, scores: Part) -> list[str]:
@@ -82,7 +97,7 @@ def _cells(slot: str, parent: str, scores: Part) -> list[str]:
         *(number(ap[name]) for name in ("task:moderation", parent, slot)),
         _gain(scores["gain"]),
         separate,
-        f"{number(recall['task:moderation'])} → {number(recall[slot])}",
+        " / ".join(number(recall[name]) for name in ("task:moderation", slot, "separate") if name in recall),
     ]
 
 
