@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ PRECISION = 0.9
 """At which recall is told."""
 SEPARATE = "separate"
 """Names a full model of the region's own among the slots it stands beside."""
+
+Metric = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]], float]
+"""Labels `[n]`, scores `[n]` and how often each row counts `[n]` -> a value."""
 
 
 @dataclass(frozen=True)
@@ -154,16 +158,37 @@ def measure(slot: str, logits: Mapping[str, NDArray[np.float32]], examples: Exam
             "ap": {name: average_precision(y, each) for name, each in z.items()},
             "recall": {name: recall_at_precision(y, each, precision=PRECISION).recall for name, each in z.items()},
             "gain": paired_gain(y, z[slot], z[SLOT], groups=groups),
+            "recall_gain": paired_gain(y, z[slot], z[SLOT], groups=groups, metric=_recall),
         }
         if SEPARATE in z:
             found[head]["over_separate"] = paired_gain(y, z[slot], z[SEPARATE], groups=groups)
+            found[head]["recall_over_separate"] = paired_gain(
+                y, z[slot], z[SEPARATE], groups=groups, metric=_recall
+            )  # fmt: skip
     return found
 
 
+def _average_precision(y: NDArray[np.float32], scores: NDArray[np.float32], weights: NDArray[np.int64]) -> float:
+    return average_precision(y, scores, weights=weights)
+
+
+def _recall(y: NDArray[np.float32], scores: NDArray[np.float32], weights: NDArray[np.int64]) -> float:
+    """Return the recall at `PRECISION` of rows that came so often; NaN where no positive came."""
+    drawn = np.repeat(np.arange(len(y)), weights)
+    if not (y[drawn] == 1).any():
+        return math.nan
+    return recall_at_precision(y[drawn], scores[drawn], precision=PRECISION).recall
+
+
 def paired_gain(
-    y: NDArray[np.float32], scores: NDArray[np.float32], other: NDArray[np.float32], *, groups: Sequence[str]
+    y: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    other: NDArray[np.float32],
+    *,
+    groups: Sequence[str],
+    metric: Metric = _average_precision,
 ) -> dict[str, float]:
-    """Return how much better `scores` ranks than `other` in average precision: `mean`, and `low` and `high` at 95%.
+    """Return how much better `scores` does than `other`: `mean`, and `low` and `high` at 95%.
 
     Both are scored on the same resamples of groups, so that what makes rows hard for both falls out.
 
@@ -172,14 +197,14 @@ def paired_gain(
         scores: `[n]`.
         other: `[n]`, of the scorer it is held against.
         groups: `[n]`, drawn whole.
+        metric: of labels, scores and how often each row counts; average precision unless told otherwise.
     """
 
     def difference(weights: NDArray[np.int64]) -> float:
-        return average_precision(y, scores, weights=weights) - average_precision(y, other, weights=weights)
+        return metric(y, scores, weights) - metric(y, other, weights)
 
     interval = bootstrap_interval(difference, groups)
-    mean = average_precision(y, scores) - average_precision(y, other)
-    return {"mean": mean, "low": interval.low, "high": interval.high}
+    return {"mean": difference(np.ones(len(y), dtype=np.int64)), "low": interval.low, "high": interval.high}
 
 
 def no_worse(record: Mapping[str, Any], config: RegionConfig) -> bool:

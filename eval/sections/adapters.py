@@ -61,10 +61,11 @@ def regions(report: Part) -> Section:
             series["moderation"].append(scores["ap"]["task:moderation"])
             series["own"].append(scores["ap"][slot])
         if not each["heads"]:
-            rows.append([slot, each["parent"], "too few labels of both kinds", *[""] * 7])
+            rows.append([slot, each["parent"], "too few labels of both kinds", *[""] * 8])
     built.table(
         ["slot", "parent", "head", "positives / negatives", "AP, moderation", "AP, parent", "AP, own",
-         "gain over moderation", "AP and gain, separate model", "recall at precision .9: moderation / own / separate"],
+         "gain over moderation", "AP and gain, separate model",
+         "recall at precision .9: moderation / own / separate", "gain over moderation; separate"],
         rows,
         caption="Rows of the held-out fold, which neither adapters nor these heads have seen; 95% intervals by paired "
         "bootstrap over groups. Separate model: all weights of an encoder and of heads for one region, trained on the "
@@ -98,7 +99,14 @@ def _cells(slot: str, parent: str, scores: Part) -> list[str]:
         _gain(scores["gain"]),
         separate,
         " / ".join(number(recall[name]) for name in ("task:moderation", slot, "separate") if name in recall),
+        _recall_gains(scores),
     ]
+
+
+def _recall_gains(scores: Part) -> str:
+    """Return the gains in recall over moderation and, where there is one, the separate model."""
+    found = [scores[name] for name in ("recall_gain", "recall_over_separate") if name in scores]
+    return "; ".join(map(_gain, found)) or "–"
 
 
 def _gain(gain: Part) -> str:

@@ -30,6 +30,7 @@ from training.region_stage import (
     SEPARATE,
     Regions,
     RegionStage,
+    _recall,
     measure,
     no_worse,
     paired_gain,
@@ -165,7 +166,9 @@ def test_the_record_tells_rows_parents_and_figures(trained: Trained) -> None:
     assert (record["parent"], record["rows"], record["held_out"]) == (SLOT, 132, 66)
     assert record["heads"].keys() == {"gambling"}  # nobody labels another head
     found = record["heads"]["gambling"]
-    assert found.keys() == {"positives", "negatives", "ap", "recall", "gain", "over_separate"}
+    assert found.keys() == {
+        "positives", "negatives", "ap", "recall", "gain", "recall_gain", "over_separate", "recall_over_separate",
+    }  # fmt: skip
     assert (found["positives"], found["negatives"]) == (33, 33)
     assert found["ap"].keys() == found["recall"].keys() == {SLOT, "region:ID", SEPARATE}
     assert record["mean_gain"] == found["gain"]["mean"] == found["ap"]["region:ID"] - found["ap"][SLOT]
@@ -253,6 +256,22 @@ def test_gain_by_hand() -> None:
     # Were rows drawn one by one, resamples would differ; a single group is always drawn whole.
     alone = gain([0.9, 0.1, 0.8, 0.2], [0.1, 0.9, 0.8, 0.2], y=[1, 0, 1, 0], groups="aaaa")
     assert alone == pytest.approx({"mean": 0.5, "low": 0.5, "high": 0.5})
+
+
+def test_gain_in_recall_by_hand() -> None:
+    # Two groups of one positive and one negative. One scorer is right in both: recall 1 at precision .9. The other puts
+    # b's negative on top: nothing below it is precise enough, recall 0, unless b is not drawn (aa): then 1, no gain.
+    y, groups = np.array([1, 0, 1, 0], dtype=np.float32), list("aabb")
+    right, wrong = (np.array(z, dtype=np.float32) for z in ([0.9, 0.1, 0.8, 0.2], [0.9, 0.1, 0.8, 1.0]))
+    found = paired_gain(y, right, wrong, groups=groups, metric=_recall)
+    assert found == pytest.approx({"mean": 1.0, "low": 0.0, "high": 1.0})
+
+
+def test_recall_of_rows_that_came_twice_and_of_none() -> None:
+    y, z = np.array([1, 1, 0], dtype=np.float32), np.array([0.9, 0.1, 0.5], dtype=np.float32)
+    assert _recall(y, z, np.array([1, 1, 1])) == 0.5
+    assert _recall(y, z, np.array([3, 1, 1])) == 0.75
+    assert np.isnan(_recall(y, z, np.array([0, 0, 1])))
 
 
 def test_a_loss_is_a_gain_below_zero() -> None:
