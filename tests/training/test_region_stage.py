@@ -259,19 +259,12 @@ def test_gain_by_hand() -> None:
 
 
 def test_gain_in_recall_by_hand() -> None:
-    # Two groups of one positive and one negative. One scorer is right in both: recall 1 at precision .9. The other puts
-    # b's negative on top: nothing below it is precise enough, recall 0, unless b is not drawn (aa): then 1, no gain.
-    y, groups = np.array([1, 0, 1, 0], dtype=np.float32), list("aabb")
-    right, wrong = (np.array(z, dtype=np.float32) for z in ([0.9, 0.1, 0.8, 0.2], [0.9, 0.1, 0.8, 1.0]))
-    found = paired_gain(y, right, wrong, groups=groups, metric=_recall)
+    # One is right: recall 1 at precision .9. The other puts b's negative on top, recall 0, unless only a is drawn: 1.
+    y, z = (np.array(values, dtype=np.float32) for values in ([1, 0, 1, 0], [0.9, 0.1, 0.8, 0.2]))
+    found = paired_gain(y, z, z + np.float32([0, 0, 0, 1]), groups=list("aabb"), metric=_recall)
     assert found == pytest.approx({"mean": 1.0, "low": 0.0, "high": 1.0})
-
-
-def test_recall_of_rows_that_came_twice_and_of_none() -> None:
-    y, z = np.array([1, 1, 0], dtype=np.float32), np.array([0.9, 0.1, 0.5], dtype=np.float32)
-    assert _recall(y, z, np.array([1, 1, 1])) == 0.5
-    assert _recall(y, z, np.array([3, 1, 1])) == 0.75
-    assert np.isnan(_recall(y, z, np.array([0, 0, 1])))
+    assert _recall(y, z + np.float32([0, 0, -1, 0]), np.array([3, 1, 1, 1])) == 0.75  # rows that came more than once
+    assert np.isnan(_recall(y, z, np.array([0, 1, 0, 1])))
 
 
 def test_a_loss_is_a_gain_below_zero() -> None:
