@@ -145,17 +145,15 @@ def estimate_prior(
         raise ValueError(f"resamples: found {resamples}, allowed 1 or more")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence: found {confidence}, allowed above 0 and below 1")
-    rng = np.random.default_rng(seed)
     found, inverse = np.unique(names, return_inverse=True)
     in_p, in_u = (np.bincount(rows, minlength=found.size) > 0 for rows in np.split(inverse, [p.size]))
-    kinds = [np.flatnonzero(kind) for kind in (in_p & ~in_u, in_u & ~in_p, in_p & in_u)]
+    kinds = [np.flatnonzero(kind) for kind in (in_p & ~in_u, in_u & ~in_p, in_p & in_u) if kind.any()]
+    rng = np.random.default_rng(seed)
     values = np.empty(resamples)
     for i in range(resamples):
-        times = np.zeros(found.size, dtype=np.int64)
-        for kind in kinds:
-            np.add.at(times, rng.choice(kind, size=kind.size) if kind.size else kind, 1)
-        weights_p, weights_u = np.split(times[inverse], [p.size])
-        values[i] = estimator(np.repeat(p, weights_p), np.repeat(u, weights_u))
+        drawn = np.concatenate([rng.choice(kind, size=kind.size) for kind in kinds])
+        times_p, times_u = np.split(np.bincount(drawn, minlength=found.size)[inverse], [p.size])
+        values[i] = estimator(np.repeat(p, times_p), np.repeat(u, times_u))
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(values, [tail, 1.0 - tail])
     return PriorEstimate(estimator(p, u), float(low), float(high), resamples, int(found.size), p.size, u.size)

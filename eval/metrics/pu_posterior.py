@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 BANDWIDTH_P, BANDWIDTH_U = 0.1, 0.05
 """Bandwidths of P and U, in standard deviations of each (Ivanov 2020)."""
+CEILING = 1000.0
+"""Largest ratio of densities; 1 / CEILING is the smallest prior that can be found."""
 POINTS_PER_BANDWIDTH, MAX_POINTS = 10, 2**17
 """Grid of the densities."""
 STEP, TOLERANCE, MAX_ERROR, ITERATIONS = 0.001, 1e-5, 0.05, 1000
@@ -49,7 +51,7 @@ def dedpul(positives: ArrayLike, unlabelled: ArrayLike) -> Dedpul:
     return Dedpul(prior=prior, posterior=np.minimum(prior * ratio, 1.0), ratio=ratio, converged=converged)
 
 
-def density_ratio(positives: ArrayLike, unlabelled: ArrayLike, *, ceiling: float = 50.0) -> Floats:
+def density_ratio(positives: ArrayLike, unlabelled: ArrayLike, *, ceiling: float = CEILING) -> Floats:
     """Return float64 [n_u], the density of P over that of U at each unlabelled row, 0 to `ceiling`.
 
     Gaussian kernel densities; then, over the rows of U by score, a median over 11 rows, a running maximum from midway
@@ -57,7 +59,8 @@ def density_ratio(positives: ArrayLike, unlabelled: ArrayLike, *, ceiling: float
     the score. Windows shrink towards both ends.
 
     Departures from the author's code: densities and the midpoint are of logits throughout, with no small constants, so
-    that the scale does not matter; rows of equal score get their mean ratio.
+    that the scale does not matter; rows of equal score get their mean ratio; his ceiling of 50 never finds a prior
+    below .02, where rare violations lie, and a higher one changed no prior of .05 or more.
 
     Args:
         positives: [n_p], logits.
@@ -79,22 +82,23 @@ def density_ratio(positives: ArrayLike, unlabelled: ArrayLike, *, ceiling: float
     ratio = np.sort(_rolling_median(ratio, u.size // 20))
     _, place, count = np.unique(rising, return_inverse=True, return_counts=True)
     found = np.empty_like(ratio)
-    found[order] = (np.bincount(place, weights=ratio) / count)[place]
+    means = np.maximum.accumulate(np.bincount(place, weights=ratio) / count)  # rounding may make a mean fall by a hair
+    found[order] = means[place]
     return found
 
 
 def posterior_at(ratio: ArrayLike, prior: float) -> Floats:
     """Return float64 [n_u], the chances that the rows are positive where the prior is known: their mean is the prior.
 
-    min(1, s ratio), with the one s that gives that mean: clipping alone would lower it (Ivanov 2020, section 4).
+    min(1, s ratio), with the one s that gives that mean; s = prior alone would give a lower one where rows are clipped.
+    Where fewer rows than that have a ratio above 0, all of these are positive, and the mean is below the prior.
 
     Args:
         ratio: [n_u], density of P over that of U at each row, 0 or more.
         prior: share of positives in U.
 
     Raises:
-        ValueError: the prior is not between 0 and 1, a ratio is negative or not finite, there is none, or so many are
-            0 that no s reaches the prior.
+        ValueError: the prior is not between 0 and 1, a ratio is negative or not finite, or there is none.
     """
     r = np.asarray(ratio, dtype=np.float64)
     if not 0.0 < prior < 1.0:
@@ -103,21 +107,22 @@ def posterior_at(ratio: ArrayLike, prior: float) -> Floats:
         raise ValueError(f"ratio: found shape {r.shape}, expected one axis and at least one row")
     if not (np.isfinite(r) & (r >= 0)).all():
         raise ValueError(f"ratio: found {r[~(np.isfinite(r) & (r >= 0))][0]}, expected finite numbers, 0 or more")
-    if (reached := float(np.mean(r > 0))) < prior:
-        raise ValueError(f"prior: found {prior}, allowed up to {reached}, the share of rows with a ratio above 0")
+    if np.mean(r > 0) <= prior:
+        return (r > 0).astype(np.float64)
     falling = np.sort(r[r > 0])[::-1]
-    rest = np.append(np.cumsum(falling[::-1])[::-1], 0.0)[:-1]  # [k], sum of a ratio and all smaller ones
+    rest = np.cumsum(falling[::-1])[::-1]  # [k], sum of a ratio and all smaller ones
     scales = (prior * r.size - np.arange(falling.size)) / rest  # [k], the s if exactly so many rows are clipped
     clipped = int(np.argmax(scales * falling <= 1.0 + 1e-12))
-    return np.minimum(scales[clipped] * r, 1.0)
+    posterior: Floats = np.minimum(scales[clipped] * r, 1.0)
+    return posterior
 
 
 def _prior(ratio: Floats) -> tuple[float, bool]:
     """Return the prior, and whether it is where EM converged (Ivanov 2020, section 4.2; fallback as in his code).
 
-    EM starts at 1 and moves to the mean posterior, until that is the prior or no row is clipped. Where U holds nearly
-    all positives or the ratio is too low, its end says little; then the knee of the error prior - mean posterior, of
-    largest second difference among small errors, is taken if it is larger.
+    EM starts at 1 and moves to the mean posterior, until that is the prior or no row is clipped. The densities are
+    estimates: where the ratio came out too low, the error, prior - mean posterior, never falls below 0, and EM runs
+    past its knee, the prior of largest second difference of the error among small errors. Then the knee is taken.
     """
     prior = 1.0
     for _ in range(ITERATIONS):
@@ -158,7 +163,7 @@ def _density(scores: Floats, at: Floats, bandwidth: float) -> Floats:
     mass = np.bincount(left, weights=1.0 - part, minlength=grid.size)
     mass[1:] += np.bincount(left, weights=part, minlength=grid.size)[:-1]
     smooth = gaussian_filter1d(mass, width / step, mode="constant", truncate=8.0)
-    return np.interp(at, grid, smooth / (step * scores.size))
+    return np.asarray(np.interp(at, grid, smooth / (step * scores.size)), dtype=np.float64)
 
 
 def _rolling_median(values: Floats, half: int) -> Floats:
