@@ -85,8 +85,8 @@ def _beside_separate(gains: Sequence[Part]) -> str:
     mean = sum(each["mean"] for each in gains) / len(gains)
     better, worse = sum(each["low"] > 0 for each in gains), sum(each["high"] < 0 for each in gains)
     return (
-        f"Over {len(gains)} heads of regions the adapter's average precision is {signed(mean)} above the separate "
-        f"model's on average; beyond doubt (the interval leaves 0) it is better for {better} and worse for {worse}."
+        f"Over {len(gains)} heads of regions the adapter gains {signed(mean)} in average precision over the separate "
+        f"model on average; beyond doubt (the interval leaves 0) it is better for {better} and worse for {worse}."
     )
 
 

@@ -73,7 +73,7 @@ def test_beside_separate_models_the_mean_and_what_is_beyond_doubt_are_told() -> 
         for name, each in list(heads.items())[2:]})}  # fmt: skip
     page = html(regions(report({}, half)))
     assert "Over 4 heads of regions" in page
-    assert "is +.250 above the separate" in page
+    assert "the adapter gains +.250 in average precision over the separate model on average" in page
     assert "it is better for 2 and worse for 1" in page
 
 
