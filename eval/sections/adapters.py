@@ -52,28 +52,35 @@ def regions(report: Part) -> Section:
         "only."
     )
     rows: list[list[str]] = []
+    recalls: list[list[str]] = []
     labels: list[str] = []
     series: dict[str, list[float | None]] = {"moderation": [], "own": []}
     for slot, each in found.items():
         for head, scores in each["heads"].items():
-            rows.append([slot, each["parent"], head, *_cells(slot, each["parent"], scores)])
+            rows.append([slot, each["parent"].partition(":")[2], head, *_cells(slot, each["parent"], scores)])
+            recalls.append([slot, head, *_recalls(slot, scores)])
             labels.append(f"{slot.partition(':')[2]} {head}")
             series["moderation"].append(scores["ap"]["task:moderation"])
             series["own"].append(scores["ap"][slot])
         if not each["heads"]:
-            rows.append([slot, each["parent"], "too few labels of both kinds", *[""] * 8])
+            rows.append([slot, each["parent"].partition(":")[2], "too few labels", *[""] * 6])
     built.table(
-        ["slot", "parent", "head", "positives / negatives", "AP, moderation", "AP, parent", "AP, own",
-         "gain over moderation", "AP and gain, separate model",
-         "recall at precision .9: moderation / own / separate", "gain over moderation; separate"],
+        ["slot", "parent", "head", "positives / negatives", "moderation", "parent", "own", "gain", "separate; gain"],
         rows,
+        groups=[("", 4), ("average precision", 5)],
         caption="Rows of the held-out fold, which neither adapters nor these heads have seen; 95% intervals by paired "
-        "bootstrap over groups. Separate model: all weights of an encoder and of heads for one region, trained on the "
-        "same rows; the gain is the adapter's over it.",
+        "bootstrap over groups. Gain: of the region's own over moderation's. Separate: a model with all weights of an "
+        "encoder and of heads trained on the same rows for one region, and what the adapter gains over it.",
     )  # fmt: skip
     if over := [scores["over_separate"] for each in found.values() for scores in each["heads"].values()
                 if "over_separate" in scores]:  # fmt: skip
         built.text(_beside_separate(over))
+    built.table(
+        ["slot", "head", "moderation", "own", "gain", "separate; gain"],
+        recalls,
+        groups=[("", 2), ("recall at precision .9", 4)],
+        caption="The same rows: the highest recall at which nine of ten that are flagged are violations.",
+    )
     return built.figure(
         plots.bars(labels, series, name="regions", x="average precision"),
         caption="Average precision on a region's held-out rows, under the moderation adapter and under its own.",
@@ -91,22 +98,26 @@ def _beside_separate(gains: Sequence[Part]) -> str:
 
 
 def _cells(slot: str, parent: str, scores: Part) -> list[str]:
-    ap, recall = scores["ap"], scores["recall"]
-    separate = f"{number(ap['separate'])}; {_gain(scores['over_separate'])}" if "separate" in ap else "–"
     return [
         f"{scores['positives']:,} / {scores['negatives']:,}",
-        *(number(ap[name]) for name in ("task:moderation", parent, slot)),
+        *(number(scores["ap"][name]) for name in ("task:moderation", parent, slot)),
         _gain(scores["gain"]),
-        separate,
-        " / ".join(number(recall[name]) for name in ("task:moderation", slot, "separate") if name in recall),
-        _recall_gains(scores),
+        _separate(scores["ap"], scores.get("over_separate")),
     ]
 
 
-def _recall_gains(scores: Part) -> str:
-    """Return the gains in recall over moderation and, where there is one, the separate model."""
-    found = [scores[name] for name in ("recall_gain", "recall_over_separate") if name in scores]
-    return "; ".join(map(_gain, found)) or "–"
+def _recalls(slot: str, scores: Part) -> list[str]:
+    recall = scores["recall"]
+    return [
+        *(number(recall[name]) for name in ("task:moderation", slot)),
+        _gain(scores["recall_gain"]) if "recall_gain" in scores else "–",
+        _separate(recall, scores.get("recall_over_separate")),
+    ]
+
+
+def _separate(values: Part, gain: Part | None) -> str:
+    """Return a separate model's value and the adapter's gain over it; a dash where none was trained."""
+    return "–" if gain is None else f"{number(values['separate'])}; {_gain(gain)}"
 
 
 def _gain(gain: Part) -> str:

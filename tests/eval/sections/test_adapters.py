@@ -49,15 +49,17 @@ def test_a_region_stands_beside_its_parent_and_what_is_shipped_is_named() -> Non
     found = {"area:de": region(shipped=False, heads={}), "region:ID": region(heads=HEADS)}
     page = html(regions(report({}, found)))
     assert "1 of 1 are shipped: region:ID." in page
-    assert "too few labels of both kinds" in page
+    assert "too few labels" in page
     for text in (
         "40 / 60",
         ".500",
         ".750",
         "+.250 (.12 to .38)",
         ".625; +.125 (-.25 to .50)",
-        ".100 / .300 / .200",
-        "+.200 (.10 to .30); +.100 (.00 to .20)",
+        ".100",
+        ".300",
+        "+.200 (.10 to .30)",
+        ".200; +.100 (.00 to .20)",
     ):
         assert text in page, text
 
