@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from peft import get_peft_model
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 import training.adapter
 from retrieval_shared.adapters import CONFIG as ADAPTER_CONFIG
 from retrieval_shared.adapters import LORA_A, LORA_B, WEIGHTS, read_adapter
 from retrieval_shared.head import ATTENTION_HEADS_KEY
 from retrieval_shared.torch_families import FAMILIES, family_adapter, slot_encoder
+from tests.training.conftest import Interrupted, Stopping
 from training.adapter import (
     Rows,
     TrainedAdapter,
@@ -36,7 +35,7 @@ from training.adapter import (
     train_adapter,
 )
 from training.base_model import BaseModel, load_base_model, round_to_int8
-from training.branch import Branch, TokenBranch
+from training.branch import TokenBranch
 from training.config import BALANCES, AdapterConfig, HeadsConfig
 from training.encoder_config import SharedConfig
 from training.examples import DISGUISED, HEADS, OWN_ADS, Examples
@@ -54,28 +53,6 @@ HEADS_CONFIG = HeadsConfig(hidden=4, attention_heads=2)  # the tiny encoder has 
 IDS = torch.tensor([[2, 60, 70, 80, 3], [2, 90, 3, 0, 0]])
 MASK = (IDS > 0).long()
 SEED = 5
-
-
-class Interrupted(Exception):
-    """Stops a run as a power cut would."""
-
-
-@dataclass
-class Stopping:
-    """A branch that is cut off after some steps."""
-
-    branch: Branch
-    left: int
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return self.branch.lengths
-
-    def read(self, model: nn.Module, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.left:
-            raise Interrupted
-        self.left -= 1
-        return self.branch.read(model, rows)
 
 
 def examples(n: int = 60) -> Examples:
