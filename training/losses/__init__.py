@@ -1,1 +1,1 @@
-"""One loss, one file, one source. Pure maths in torch."""
+"""One loss, one file, one source; `pu` holds three that share their correction. Pure maths in torch."""

@@ -56,9 +56,7 @@ def test_a_region_stands_beside_its_parent_and_what_is_shipped_is_named() -> Non
         ".750",
         "+.250 (.12 to .38)",
         ".625; +.125 (-.25 to .50)",
-        ".100",
-        ".300",
-        "+.200 (.10 to .30)",
+        "<td>.100</td><td>.300</td><td>+.200 (.10 to .30)</td>",
         ".200; +.100 (.00 to .20)",
     ):
         assert text in page, text
